@@ -1,0 +1,1 @@
+"""The evaluator: measures how well checkpoints retrieve."""

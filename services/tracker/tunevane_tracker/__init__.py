@@ -1,0 +1,1 @@
+"""The tracker: mirrors runs to Prometheus and Weights & Biases."""

@@ -1,0 +1,1 @@
+"""The trainer: runs, their histories, and the workers that train them."""

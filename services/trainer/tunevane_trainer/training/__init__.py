@@ -1,0 +1,1 @@
+"""The worker: fine-tunes one run; torch begins here."""

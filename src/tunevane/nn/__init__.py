@@ -1,0 +1,1 @@
+"""Models, encoding and checkpoints; torch lives here."""

@@ -1,0 +1,1 @@
+"""Channel, server, errors to status and back, moving blobs."""
