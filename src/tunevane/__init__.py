@@ -1,0 +1,1 @@
+"""Fine-tune embedding models for search, steered by retrieval metrics."""
