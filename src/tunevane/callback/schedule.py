@@ -1,0 +1,137 @@
+"""The moments of a run: who is asked when, in an order that the callback list cannot change.
+
+measure -> decide -> record at each epoch end; select -> refine -> measure "after" at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tunevane.callback.base import Callback, Decides, Decision, Measures, Notice, Refines, State
+from tunevane.callback.best_model import BestModelCheckpoint
+from tunevane.core.monitor import resolve
+from tunevane.errors import InvalidRequestError, Problem
+
+States = Mapping[str, State]
+"""What every decider remembers, by callback key."""
+
+
+class Schedule:
+    """The callbacks of one run, sorted by key."""
+
+    def __init__(self, callbacks: Iterable[Callback], model_name: str, *, with_val_loss: bool) -> None:
+        """Checks the callbacks against each other.
+
+        Args:
+            callbacks: In any order.
+            model_name: What metric names begin with.
+            with_val_loss: Whether the run measures a validation loss.
+
+        Raises:
+            InvalidRequestError: Lists every problem, by position in the list as it was given.
+        """
+        given = list(callbacks)
+        self._model_name = model_name
+        self._callbacks: Sequence[Callback] = sorted(given, key=lambda callback: callback.key)
+        self.losses = ("train_loss", "val_loss") if with_val_loss else ("train_loss",)
+        found = list(self._clashes(given))
+        measured = self.measured
+        self._metric_of: dict[str, str] = {}
+        for position, callback in enumerate(given):
+            if isinstance(callback, Decides):
+                try:
+                    self._metric_of[callback.key] = resolve(callback.monitor, measured)
+                except ValueError as error:
+                    hint = (
+                        "; give eval_data, or monitor one of those"
+                        if callback.monitor == "val_loss"
+                        else ""
+                    )
+                    found.append(Problem(f"callbacks[{position}].monitor", f"{error}{hint}"))
+        if found:
+            raise InvalidRequestError(found)
+
+    def _clashes(self, given: Sequence[Callback]) -> Iterator[Problem]:
+        seen: dict[str, int] = {}
+        for position, callback in enumerate(given):
+            first = seen.setdefault(callback.key, position)
+            if first != position:
+                hint = (
+                    "; give each evaluation its own caption" if isinstance(callback, Measures) else ""
+                )
+                yield Problem(
+                    f"callbacks[{position}]", f"'{callback.key}' is there already, at {first}{hint}"
+                )
+        for name, times in Counter(self.measured).items():
+            if times > 1 and len(seen) == len(given):
+                yield Problem(
+                    "callbacks", f"{times} callbacks measure '{name}'; give each evaluation its own caption"
+                )
+        for kind in (BestModelCheckpoint, Refines):
+            if sum(isinstance(callback, kind) for callback in given) > 1:
+                word = "BestModelCheckpoint" if kind is BestModelCheckpoint else "WiSEFTCallback"
+                yield Problem("callbacks", f"a run can have one {word}, and this one has several")
+
+    @property
+    def measured(self) -> list[str]:
+        """Lists the full names of everything that the run measures at an epoch end."""
+        names = list(self.losses)
+        for callback in self.measurers:
+            names.extend(callback.measured(self._model_name))
+        return names
+
+    @property
+    def measurers(self) -> list[Measures]:
+        """Lists the callbacks that give metrics, by key."""
+        return [callback for callback in self._callbacks if isinstance(callback, Measures)]
+
+    @property
+    def deciders(self) -> list[Decides]:
+        """Lists the callbacks that decide, by key."""
+        return [callback for callback in self._callbacks if isinstance(callback, Decides)]
+
+    @property
+    def refiner(self) -> Refines | None:
+        """Returns the callback that changes the selected weights, if there is one."""
+        return next((callback for callback in self._callbacks if isinstance(callback, Refines)), None)
+
+    def find(self, kind: type[Callback]) -> Callback | None:
+        """Returns the callback of a class, if there is one."""
+        return next((callback for callback in self._callbacks if isinstance(callback, kind)), None)
+
+    def initial(self) -> dict[str, State]:
+        """Returns what every decider remembers before the first epoch."""
+        return {callback.key: callback.initial() for callback in self.deciders}
+
+    def decide(
+        self, states: States, epoch: int, measured: Mapping[str, float]
+    ) -> tuple[dict[str, State], list[Decision]]:
+        """Shows the same finished map to every decider, by key.
+
+        Args:
+            states: What every decider remembers.
+            epoch: Epoch that ended, from 1.
+            measured: All metrics of the epoch by full name.
+        """
+        after: dict[str, State] = {}
+        decisions: list[Decision] = []
+        for callback in self.deciders:
+            state, decision = callback.decide(
+                states[callback.key], epoch, measured, self._metric_of[callback.key]
+            )
+            after[callback.key] = state
+            decisions.append(decision)
+        return after, decisions
+
+    def best_epoch(self, states: States) -> int | None:
+        """Returns the epoch to select; 0 when none has qualified, None when nobody selects."""
+        for callback in self.deciders:
+            if isinstance(callback, BestModelCheckpoint):
+                return callback.best_epoch(states[callback.key])
+        return None
+
+    def notify(self, notice: Notice) -> None:
+        """Tells every callback of a moment, by key."""
+        for callback in self._callbacks:
+            callback.notify(notice)
