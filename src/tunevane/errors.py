@@ -79,12 +79,8 @@ class InvalidRequestError(TunevaneError):
     code = "INVALID_ARGUMENT"
     reason = "INVALID_REQUEST"
 
-    def __init__(
-        self, problems: str | Iterable[Problem], details: Mapping[str, str] | None = None
-    ) -> None:
-        self.problems: tuple[Problem, ...] = (
-            (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
-        )
+    def __init__(self, problems: str | Iterable[Problem], details: Mapping[str, str] | None = None) -> None:
+        self.problems: tuple[Problem, ...] = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("; ".join(str(problem) for problem in self.problems), details)
 
 
@@ -100,12 +96,8 @@ class ConfigurationError(TunevaneError):
     code = "INVALID_ARGUMENT"
     reason = "CONFIGURATION"
 
-    def __init__(
-        self, problems: str | Iterable[Problem], details: Mapping[str, str] | None = None
-    ) -> None:
-        self.problems: tuple[Problem, ...] = (
-            (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
-        )
+    def __init__(self, problems: str | Iterable[Problem], details: Mapping[str, str] | None = None) -> None:
+        self.problems: tuple[Problem, ...] = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("; ".join(str(problem) for problem in self.problems), details)
 
 

@@ -36,6 +36,7 @@ def load(group: str, name: str) -> object:
 
     Raises:
         NotFoundError: Nothing of that name is registered; the message lists what is.
+
     """
     if name not in _registered(group):
         raise NotFoundError(f"unknown {group[:-1]} '{name}'; registered are: {', '.join(names(group))}")

@@ -110,9 +110,7 @@ class Decides(Protocol):
     def initial(self) -> State:
         """Returns what is remembered before the first epoch."""
 
-    def decide(
-        self, state: State, epoch: int, measured: Mapping[str, float], metric: str
-    ) -> tuple[State, Decision]:
+    def decide(self, state: State, epoch: int, measured: Mapping[str, float], metric: str) -> tuple[State, Decision]:
         """Takes the finished metrics of an epoch.
 
         Args:
@@ -120,6 +118,7 @@ class Decides(Protocol):
             epoch: Epoch that ended, from 1.
             measured: All metrics of the epoch, losses included, by full name.
             metric: Full name that the monitor stands for in this run.
+
         """
 
 

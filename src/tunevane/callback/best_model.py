@@ -41,9 +41,7 @@ class BestModelCheckpoint(Callback):
         """Returns what is remembered before the first epoch."""
         return asdict(BestModelState())
 
-    def decide(
-        self, state: State, epoch: int, measured: Mapping[str, float], metric: str
-    ) -> tuple[State, Decision]:
+    def decide(self, state: State, epoch: int, measured: Mapping[str, float], metric: str) -> tuple[State, Decision]:
         """Takes the finished metrics of an epoch."""
         value = measured.get(metric)
         before = BestModelState(**state)  # type: ignore[arg-type]  # JSON of the same class

@@ -26,18 +26,17 @@ def component(
 ) -> component_pb2.Component:
     """Makes a component message."""
     struct = struct_pb2.Struct()
-    struct.update(dict(options))
+    json_format.ParseDict(dict(options), struct)
     return component_pb2.Component(name=name, options=struct, attachments=dict(attachments or {}))
 
 
-def to_component(
-    callback: Callback, attach: Callable[[object, str], blob_pb2.Bundle]
-) -> component_pb2.Component:
+def to_component(callback: Callback, attach: Callable[[object, str], blob_pb2.Bundle]) -> component_pb2.Component:
     """States a callback as a message.
 
     Args:
         callback: The callback; it is not changed.
         attach: Makes the files of a data set, given what the user passed and the option's name.
+
     """
     bundles = {
         option: attach(getattr(callback, option), option)
@@ -52,6 +51,7 @@ def from_component(message: component_pb2.Component, field: str) -> Callback:
 
     Raises:
         InvalidRequestError: Lists an unknown name, or every option that does not fit.
+
     """
     known = plugins.names("callbacks")
     if message.name not in known:

@@ -69,9 +69,7 @@ class EarlyStopping(Callback):
         """Returns what is remembered before the first epoch."""
         return asdict(EarlyStoppingState())
 
-    def decide(
-        self, state: State, epoch: int, measured: Mapping[str, float], metric: str
-    ) -> tuple[State, Decision]:
+    def decide(self, state: State, epoch: int, measured: Mapping[str, float], metric: str) -> tuple[State, Decision]:
         """Takes the finished metrics of an epoch."""
         rule = self.rule(metric)
         value = measured.get(metric)

@@ -129,8 +129,6 @@ class EvaluationCallback(Callback):
             tie_policy=evaluation_pb2.TIE_POLICY_EXPECTED
             if self.ties == "expected"
             else evaluation_pb2.TIE_POLICY_POSITION,
-            precision=evaluation_pb2.PRECISION_FP32
-            if self.precision == "fp32"
-            else evaluation_pb2.PRECISION_BF16,
+            precision=evaluation_pb2.PRECISION_FP32 if self.precision == "fp32" else evaluation_pb2.PRECISION_BF16,
             batch_size=0 if self.batch_size is None else self.batch_size,
         )

@@ -30,6 +30,7 @@ class Schedule:
 
         Raises:
             InvalidRequestError: Lists every problem, by position in the list as it was given.
+
         """
         given = list(callbacks)
         self._model_name = model_name
@@ -43,11 +44,7 @@ class Schedule:
                 try:
                     self._metric_of[callback.key] = resolve(callback.monitor, measured)
                 except ValueError as error:
-                    hint = (
-                        "; give eval_data, or monitor one of those"
-                        if callback.monitor == "val_loss"
-                        else ""
-                    )
+                    hint = "; give eval_data, or monitor one of those" if callback.monitor == "val_loss" else ""
                     found.append(Problem(f"callbacks[{position}].monitor", f"{error}{hint}"))
         if found:
             raise InvalidRequestError(found)
@@ -57,17 +54,11 @@ class Schedule:
         for position, callback in enumerate(given):
             first = seen.setdefault(callback.key, position)
             if first != position:
-                hint = (
-                    "; give each evaluation its own caption" if isinstance(callback, Measures) else ""
-                )
-                yield Problem(
-                    f"callbacks[{position}]", f"'{callback.key}' is there already, at {first}{hint}"
-                )
+                hint = "; give each evaluation its own caption" if isinstance(callback, Measures) else ""
+                yield Problem(f"callbacks[{position}]", f"'{callback.key}' is there already, at {first}{hint}")
         for name, times in Counter(self.measured).items():
             if times > 1 and len(seen) == len(given):
-                yield Problem(
-                    "callbacks", f"{times} callbacks measure '{name}'; give each evaluation its own caption"
-                )
+                yield Problem("callbacks", f"{times} callbacks measure '{name}'; give each evaluation its own caption")
         for kind in (BestModelCheckpoint, Refines):
             if sum(isinstance(callback, kind) for callback in given) > 1:
                 word = "BestModelCheckpoint" if kind is BestModelCheckpoint else "WiSEFTCallback"
@@ -113,13 +104,12 @@ class Schedule:
             states: What every decider remembers.
             epoch: Epoch that ended, from 1.
             measured: All metrics of the epoch by full name.
+
         """
         after: dict[str, State] = {}
         decisions: list[Decision] = []
         for callback in self.deciders:
-            state, decision = callback.decide(
-                states[callback.key], epoch, measured, self._metric_of[callback.key]
-            )
+            state, decision = callback.decide(states[callback.key], epoch, measured, self._metric_of[callback.key])
             after[callback.key] = state
             decisions.append(decision)
         return after, decisions

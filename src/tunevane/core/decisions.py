@@ -66,6 +66,7 @@ class EarlyStoppingRule:
             state: What was remembered.
             value: The monitored value; None when nothing measured it this epoch.
             train_loss: Mean training loss of the epoch, for `check_finite`.
+
         """
         if self.check_finite and train_loss is not None and not math.isfinite(train_loss):
             return state, Conclusion("stop", f"Training is stopping, the training loss is {train_loss}")
@@ -78,9 +79,7 @@ class EarlyStoppingRule:
             return EarlyStoppingState(best=value), Conclusion("improved", "")
         waited = replace(state, wait=state.wait + 1)
         if waited.wait >= self.patience:
-            return waited, Conclusion(
-                "stop", f"Training is stopping, no improvement for {self.patience} epochs"
-            )
+            return waited, Conclusion("stop", f"Training is stopping, no improvement for {self.patience} epochs")
         return waited, Conclusion("not_improved", "")
 
     def patience_left(self, state: EarlyStoppingState) -> int:
@@ -109,9 +108,7 @@ class BestModelRule:
     min_delta: float = 0.0
     """An improvement has to be larger than this."""
 
-    def step(
-        self, state: BestModelState, epoch: int, value: float | None
-    ) -> tuple[BestModelState, Conclusion]:
+    def step(self, state: BestModelState, epoch: int, value: float | None) -> tuple[BestModelState, Conclusion]:
         """Takes one epoch's value; None when nothing measured it."""
         if value is None:
             return state, Conclusion("unmeasured", "The monitored metric was not measured this epoch")

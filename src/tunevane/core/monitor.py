@@ -25,6 +25,7 @@ def resolve(monitor: str, measured: Iterable[str]) -> str:
 
     Raises:
         ValueError: Nothing or more than one thing is meant; the message lists what is measured.
+
     """
     names = sorted(set(measured))
     wanted = ALIASES.get(monitor, monitor)

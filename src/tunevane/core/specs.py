@@ -28,6 +28,7 @@ def build(cls: type[T], options: Mapping[str, object], field: str) -> T:
 
     Raises:
         InvalidRequestError: Lists every unknown, missing, mistyped or impossible option.
+
     """
     found: list[Problem] = []
     hints = typing.get_type_hints(cls)
@@ -75,6 +76,7 @@ def coerce(value: object, hint: Any) -> object:  # Any: type hints have no commo
 
     Raises:
         ValueError: It does not fit; the message says what would.
+
     """
     origin = get_origin(hint)
     if origin in (typing.Union, types.UnionType):
@@ -141,11 +143,7 @@ def schema(cls: type) -> dict[str, object]:
         if option.default is not dataclasses.MISSING:
             default = option.default
             described[option.name] |= {"default": list(default) if isinstance(default, tuple) else default}  # type: ignore[operator]  # a dict by construction
-    required = [
-        f.name
-        for f in fields
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+    required = [f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     return {"type": "object", "properties": described, "required": required, "additionalProperties": False}
 
 

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from tunevane.api.type.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
@@ -28,13 +29,23 @@ class PublishEventsRequest(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """`runs/{run}`. Required."""
     uid: _builtins.str
     """The run's unique id. Required."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """In sequence order, at most 1000."""
+        """Numbered without a gap, at most 1000."""
+
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct:
+        """What was asked for, for people and for the sinks: `model`, `loss`, `epochs`,
+        `batch_size`, `dataset` (a digest) and `callbacks`, a list of `{name,
+        options}`. The run goes to Weights & Biases if and only if one of the
+        callbacks is `wandb-logger`. Sent with a run's first call; the first one
+        that arrives is kept and later ones are ignored.
+        """
 
     def __init__(
         self,
@@ -42,10 +53,11 @@ class PublishEventsRequest(_message.Message):
         run: _builtins.str = ...,
         uid: _builtins.str = ...,
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "run", b"run", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "events", b"events", "run", b"run", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -63,7 +75,9 @@ class PublishEventsResponse(_message.Message):
     """Every event up to this number is stored by the tracker."""
     @_builtins.property
     def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Lines for the run's log, for example where to view it."""
+        """Lines for the run's log, for example where to view it. Each is handed over
+        once; again only when the call that it answered is repeated.
+        """
 
     def __init__(
         self,

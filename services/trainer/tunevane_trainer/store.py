@@ -1,0 +1,408 @@
+"""Runs, their events and data-set names in one SQLite file; every method is one transaction.
+
+The store is used from one thread at a time. An event that `append` returned for is on disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tunevane.api.data.v1 import dataset_service_pb2
+from tunevane.api.trainer.v1 import run_pb2
+from tunevane.api.type.v1 import event_pb2
+from tunevane.core import bundles
+from tunevane.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    NotFoundError,
+    PreconditionError,
+    StaleWriterError,
+    StorageFullError,
+)
+from tunevane_trainer import history
+
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE runs (
+    name TEXT PRIMARY KEY,
+    position INTEGER NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    run BLOB NOT NULL,
+    request_id TEXT UNIQUE,
+    token TEXT NOT NULL DEFAULT '',
+    worker_sequence INTEGER NOT NULL DEFAULT 1,
+    launches INTEGER NOT NULL DEFAULT 0,
+    mirrored INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX runs_by_state ON runs (state);
+CREATE TABLE events (
+    run TEXT NOT NULL REFERENCES runs (name) ON DELETE CASCADE,
+    sequence INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (run, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pins (
+    owner TEXT NOT NULL,
+    role TEXT NOT NULL,
+    blake3 TEXT NOT NULL,
+    PRIMARY KEY (owner, role, blake3)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE datasets (
+    name TEXT PRIMARY KEY,
+    dataset BLOB NOT NULL,
+    request_id TEXT UNIQUE
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may write to a run."""
+
+    token: str
+    """Secret of the current worker; empty before the first launch."""
+
+    launches: int
+    """Workers started so far, the first one included."""
+
+
+class RunStore:
+    """The trainer's memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, making it where there is none.
+
+        Raises:
+            ConfigurationError: The file belongs to a newer version, or is no database.
+
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                with self._transaction():
+                    for statement in _SCHEMA.split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {VERSION}")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise ConfigurationError(
+                f"{path} cannot be read ({error}); move it aside to start with an empty history"
+            ) from error
+        if version > VERSION:
+            self._db.close()
+            raise ConfigurationError(
+                f"{path} was written by a newer version of tunevane; install that version, or choose another state_dir"
+            )
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._rollback()
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise StorageFullError(
+                    f"the disk that holds {self._path.name} is full; free some space and repeat the call"
+                ) from error
+            raise
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    # Runs
+
+    def create(self, run: run_pb2.Run, request_id: str) -> run_pb2.Run:
+        """Adds a run, or returns the one that the same request made before.
+
+        Raises:
+            AlreadyExistsError: Another run has the name.
+
+        """
+        with self._transaction() as db:
+            if request_id:
+                row = db.execute("SELECT run FROM runs WHERE request_id = ?", (request_id,)).fetchone()
+                if row is not None:
+                    return run_pb2.Run.FromString(row[0])
+            try:
+                db.execute(
+                    "INSERT INTO runs (name, position, state, run, request_id)"
+                    " VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM runs), ?, ?, ?)",
+                    (run.name, run.state, run.SerializeToString(), request_id or None),
+                )
+            except sqlite3.IntegrityError as error:
+                raise AlreadyExistsError(f"there is a run '{run.name}' already; choose another name") from error
+            blobs = {ref.blake3 for bundle in history.spec_bundles(run.spec) for ref in bundles.refs(bundle)}
+            self._pin(run.name, [history.Pinned("spec", tuple(sorted(blobs)))])
+        return run
+
+    def get(self, name: str) -> run_pb2.Run:
+        """Returns a run.
+
+        Raises:
+            NotFoundError: There is none of that name.
+
+        """
+        row = self._db.execute("SELECT run FROM runs WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no run '{name}'; `tunevane runs list` shows those there are")
+        return run_pb2.Run.FromString(row[0])
+
+    def page(
+        self, limit: int, before: int | None = None, states: Sequence[run_pb2.RunState] = ()
+    ) -> tuple[list[run_pb2.Run], int | None]:
+        """Lists runs, newest first, and tells the position to go on from; None at the end."""
+        where, arguments = ["TRUE"], list[object]()
+        if before is not None:
+            where.append("position < ?")
+            arguments.append(before)
+        if states:
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+            arguments.extend(states)
+        query = f"SELECT run, position FROM runs WHERE {' AND '.join(where)} ORDER BY position DESC LIMIT ?"  # noqa: S608  # only our own words
+        rows = self._db.execute(query, (*arguments, limit + 1)).fetchall()
+        page = rows[:limit]
+        following = page[-1][1] if len(rows) > limit else None
+        return [run_pb2.Run.FromString(row[0]) for row in page], following
+
+    def delete(self, name: str) -> None:
+        """Removes a run that has ended, with its history.
+
+        Raises:
+            PreconditionError: It has not ended.
+
+        """
+        with self._transaction() as db:
+            run = self.get(name)
+            if not history.has_ended(run):
+                raise PreconditionError(f"run '{name}' has not ended; cancel it first")
+            db.execute("DELETE FROM runs WHERE name = ?", (name,))
+            db.execute("DELETE FROM pins WHERE owner = ?", (name,))
+
+    def request_cancel(self, name: str) -> run_pb2.Run:
+        """Marks a run as cancelling; has no effect on one that has ended."""
+        with self._transaction():
+            run = self.get(name)
+            if not history.has_ended(run):
+                run.state = run_pb2.RUN_STATE_CANCELLING
+                self._save(run)
+        return run
+
+    def _save(self, run: run_pb2.Run) -> None:
+        self._db.execute(
+            "UPDATE runs SET run = ?, state = ? WHERE name = ?",
+            (run.SerializeToString(), run.state, run.name),
+        )
+
+    # Leases
+
+    def lease(self, name: str) -> Lease:
+        """Tells who may write to a run."""
+        row = self._db.execute("SELECT token, launches FROM runs WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no run '{name}'")
+        return Lease(*row)
+
+    def grant(self, name: str, token: str, *, counts: bool) -> Lease:
+        """Gives a run to a new worker and takes it from the old; `counts` tells whether it is a replacement."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET token = ?, worker_sequence = 1, launches = launches + ? WHERE name = ?",
+                (token, int(counts), name),
+            )
+        return self.lease(name)
+
+    def check_lease(self, name: str, token: str) -> None:
+        """Refuses a worker that somebody newer has replaced.
+
+        Raises:
+            StaleWriterError: The token is not the current one.
+
+        """
+        if not token or self.lease(name).token != token:
+            raise StaleWriterError(f"another worker has taken over run '{name}'; this one has to stop")
+
+    # Events
+
+    def append(
+        self,
+        name: str,
+        events: Sequence[event_pb2.Event],
+        *,
+        token: str | None = None,
+        worker_sequence: int = 0,
+        keep_epochs: int = 1,
+    ) -> tuple[run_pb2.Run, int]:
+        """Appends events, all or none, and returns the run after them.
+
+        Args:
+            name: The run.
+            events: Without sequence numbers.
+            token: The worker's secret; None for the service's own events.
+            worker_sequence: The worker's number of the first event; those it counted already are skipped.
+            keep_epochs: Checkpoints that stay resumable.
+
+        Returns:
+            The run, and the number expected next from the worker.
+
+        Raises:
+            StaleWriterError: The worker has been replaced.
+
+        """
+        with self._transaction() as db:
+            run = self.get(name)
+            fresh = list(events)
+            expected = worker_sequence
+            if token is not None:
+                self.check_lease(name, token)
+                (expected,) = db.execute("SELECT worker_sequence FROM runs WHERE name = ?", (name,)).fetchone()
+                fresh = fresh[max(expected - worker_sequence, 0) :]
+                if worker_sequence > expected:
+                    raise PreconditionError(
+                        f"events {expected} to {worker_sequence - 1} of this worker are missing",
+                        {"expected_worker_sequence": str(expected)},
+                    )
+            if history.has_ended(run):
+                return run, expected + len(fresh)
+            for event in fresh:
+                event.sequence = run.last_sequence + 1
+                history.apply(run, event)
+                db.execute(
+                    "INSERT INTO events (run, sequence, kind, event) VALUES (?, ?, ?, ?)",
+                    (name, event.sequence, event.WhichOneof("kind") or "", event.SerializeToString()),
+                )
+            if fresh:
+                self._pin(name, history.pins(fresh, keep_epochs))
+                if history.has_ended(run):
+                    self._unpin_working_files(name)
+                self._save(run)
+            if token is not None:
+                expected += len(fresh)
+                db.execute("UPDATE runs SET worker_sequence = ? WHERE name = ?", (expected, name))
+        return run, expected
+
+    def events(self, name: str, after: int, limit: int = 500, kinds: Sequence[str] = ()) -> list[event_pb2.Event]:
+        """Lists a run's events after a sequence number, in order."""
+        chosen = f" AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        rows = self._db.execute(
+            f"SELECT event FROM events WHERE run = ? AND sequence > ?{chosen} ORDER BY sequence LIMIT ?",  # noqa: S608  # only our own words
+            (name, after, *kinds, limit),
+        )
+        return [event_pb2.Event.FromString(row[0]) for row in rows]
+
+    # The mirror's cursor
+
+    def unmirrored(self) -> list[tuple[str, int]]:
+        """Lists the runs with events that the tracker has not acknowledged, and the last that it has."""
+        rows = self._db.execute(
+            "SELECT name, mirrored FROM runs"
+            " WHERE mirrored < (SELECT COALESCE(MAX(sequence), 0) FROM events WHERE run = runs.name)"
+            " ORDER BY position"
+        )
+        return rows.fetchall()
+
+    def set_mirrored(self, name: str, sequence: int) -> None:
+        """Remembers what the tracker has acknowledged."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET mirrored = ? WHERE name = ?", (sequence, name))
+
+    # Blobs that are kept
+
+    def _pin(self, owner: str, pins: Sequence[history.Pinned]) -> None:
+        for pin in pins:
+            self._db.execute("DELETE FROM pins WHERE owner = ? AND role = ?", (owner, pin.role))
+            self._db.executemany(
+                "INSERT OR IGNORE INTO pins (owner, role, blake3) VALUES (?, ?, ?)",
+                [(owner, pin.role, digest) for digest in pin.blobs],
+            )
+
+    def _unpin_working_files(self, owner: str) -> None:
+        """Lets go of what only a running run needs."""
+        self._db.execute("DELETE FROM pins WHERE owner = ? AND (role = 'best' OR role LIKE 'epoch/%')", (owner,))
+
+    def pinned(self) -> set[str]:
+        """Lists the digests of all blobs that something refers to."""
+        return {digest for (digest,) in self._db.execute("SELECT DISTINCT blake3 FROM pins")}
+
+    # Data sets
+
+    def add_dataset(self, dataset: dataset_service_pb2.Dataset, request_id: str) -> dataset_service_pb2.Dataset:
+        """Gives a name to a data set; the same content under the same name is no conflict.
+
+        Raises:
+            AlreadyExistsError: The name stands for other content.
+
+        """
+        with self._transaction() as db:
+            row = db.execute("SELECT dataset FROM datasets WHERE name = ?", (dataset.name,)).fetchone()
+            if row is not None:
+                held = dataset_service_pb2.Dataset.FromString(row[0])
+                if held.content == dataset.content:
+                    return held
+                raise AlreadyExistsError(
+                    f"'{dataset.name}' stands for other content already; new content takes a new name"
+                )
+            dataset.create_time.CopyFrom(_now())
+            db.execute(
+                "INSERT INTO datasets (name, dataset, request_id) VALUES (?, ?, ?)",
+                (dataset.name, dataset.SerializeToString(), request_id or None),
+            )
+            digests = tuple(sorted({ref.blake3 for ref in bundles.refs(dataset.content)}))
+            self._pin(dataset.name, [history.Pinned("content", digests)])
+        return dataset
+
+    def get_dataset(self, name: str) -> dataset_service_pb2.Dataset:
+        """Returns a named data set.
+
+        Raises:
+            NotFoundError: There is none of that name.
+
+        """
+        row = self._db.execute("SELECT dataset FROM datasets WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no data set '{name}'")
+        return dataset_service_pb2.Dataset.FromString(row[0])
+
+    def list_datasets(self, limit: int, after: str) -> tuple[list[dataset_service_pb2.Dataset], str]:
+        """Lists data sets by name, and tells the name to go on from; empty at the end."""
+        rows = self._db.execute(
+            "SELECT dataset FROM datasets WHERE name > ? ORDER BY name LIMIT ?", (after, limit + 1)
+        ).fetchall()
+        page = [dataset_service_pb2.Dataset.FromString(row[0]) for row in rows[:limit]]
+        return page, page[-1].name if len(rows) > limit else ""
+
+    def delete_dataset(self, name: str) -> None:
+        """Removes a name; the files stay while a run refers to them."""
+        self.get_dataset(name)
+        with self._transaction() as db:
+            db.execute("DELETE FROM datasets WHERE name = ?", (name,))
+            db.execute("DELETE FROM pins WHERE owner = ?", (name,))
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now

@@ -1,0 +1,36 @@
+"""Logs of the services: one line an event, to stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+
+class _Formatter(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Renders time, level, logger and message; an exception follows on lines of its own."""
+        stamp = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+        message = record.getMessage().replace("\n", "\\n")
+        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.name} {message}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def setup(service: str, level: int = logging.INFO) -> None:
+    """Sends this process's logs to stderr; `service` names the process in its first line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("tunevane").setLevel(level)
+    get(service).debug("logging is set up")
+
+
+def get(name: str) -> logging.Logger:
+    """Returns the logger `tunevane.<name>`."""
+    return logging.getLogger(f"tunevane.{name}")
