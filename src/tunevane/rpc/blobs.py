@@ -66,6 +66,7 @@ class BlobServicer(blob_service_pb2_grpc.BlobServiceServicer):
                 message = await self._next(request_iterator)
             held = await asyncio.to_thread(upload.commit)
         except InvalidRequestError:
+            await asyncio.to_thread(upload.discard)
             raise
         except BaseException:
             upload.suspend()

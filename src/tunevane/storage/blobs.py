@@ -234,7 +234,7 @@ class Upload:
         if self._size < self._ref.size_bytes:
             self.suspend()
             raise InvalidRequestError(
-                f"blob {self._ref.blake3[:12]}… ended after {self._size} of {self._ref.size_bytes} bytes; continue there"
+                f"blob {self._ref.blake3[:12]}… ended after {self._size} of {self._ref.size_bytes} bytes; go on there"
             )
         if self._hasher.hexdigest() != self._ref.blake3:
             self.discard()
@@ -256,6 +256,8 @@ class Upload:
 
     def suspend(self) -> None:
         """Keeps what was received, so that a later upload continues from it."""
+        if not self._scratch.exists():
+            return
         try:
             with _disk_errors(self._store.root, self._ref.size_bytes):
                 self._file.close()
