@@ -1,32 +1,33 @@
-"""The one place on each side where errors become status and status becomes errors."""
+"""The one place of a server where requests are parsed, errors become status, and calls end at shutdown."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from tunevane import log
-from tunevane.errors import CancelledError, InternalError, InvalidRequestError, TunevaneError
-from tunevane.rpc.status import DETAILS_KEY, code_of, from_rpc_error, to_status
+from tunevane.errors import InternalError, InvalidRequestError, TunevaneError, UnavailableError
+from tunevane.rpc.status import DETAILS_KEY, code_of, to_status
 
 # Requests and responses are whatever messages a method has, so `Any` is the honest type in this module.
 
 _log = log.get("rpc")
 
-STREAM_TIMEOUT_SECONDS = 24 * 3600.0
+_ENDLESS = "/grpc."
+"""Methods of grpc's own services: a health watch never ends by itself, so nobody waits for it."""
 
 
-def _spoken(error: BaseException, method: str) -> TunevaneError:
+def _spoken(error: Exception, method: str) -> TunevaneError:
     """Returns what a caller may see of an exception; an unexpected one goes to the log under an id."""
     if isinstance(error, TunevaneError):
         return error
-    if isinstance(error, asyncio.CancelledError):
-        return CancelledError("the call was cancelled")
     error_id = uuid.uuid4().hex[:12]
     _log.error("unexpected error_id=%s method=%s", error_id, method, exc_info=error)
     return InternalError(
@@ -35,8 +36,56 @@ def _spoken(error: BaseException, method: str) -> TunevaneError:
     )
 
 
+class Calls:
+    """The calls under way, so that a shutdown can wait for them and then end the rest."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.ended: set[asyncio.Task[Any]] = set()
+        """Tasks that a shutdown ended; their callers hear UNAVAILABLE and go elsewhere."""
+
+    @contextmanager
+    def entered(self, method: str) -> Iterator[None]:
+        """Counts the current task as a call."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[task] = method
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            del self._tasks[task]
+            self.ended.discard(task)
+            if not self._tasks:
+                self._idle.set()
+
+    def ended_here(self) -> bool:
+        """Tells whether a shutdown ended the call of the current task."""
+        return asyncio.current_task() in self.ended
+
+    def _end(self, prefix: str) -> None:
+        for task, method in self._tasks.items():
+            if method.startswith(prefix) and task not in self.ended:
+                self.ended.add(task)
+                task.cancel()
+
+    async def drain(self, seconds: float) -> None:
+        """Waits until no call is under way, and ends those that take longer."""
+        self._end(_ENDLESS)
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            _log.warning("ending %d calls that were not done after %g seconds", len(self._tasks), seconds)
+            self._end("")
+
+
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Parses requests, runs the method, and turns whatever it raises into a status."""
+
+    def __init__(self) -> None:
+        self.calls = Calls()
 
     async def intercept_service(
         self,
@@ -49,7 +98,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         # Parsing happens in the wrapper, so that bytes that are no message are the caller's error.
-        wrapped = _Wrapped(handler, method)
+        wrapped = _Wrapped(handler, method, self.calls)
         if handler.unary_unary or handler.stream_unary:
             make = (
                 grpc.stream_unary_rpc_method_handler
@@ -64,9 +113,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Wrapped:
-    def __init__(self, handler: Any, method: str) -> None:
+    def __init__(self, handler: Any, method: str, calls: Calls) -> None:
         self._handler = handler
         self._method = method
+        self._calls = calls
         behaviours = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
         self._behaviour = next(each for each in behaviours if each is not None)
 
@@ -77,7 +127,10 @@ class _Wrapped:
         try:
             return parse(data)
         except (DecodeError, ValueError, RecursionError) as error:
-            raise InvalidRequestError("the request's bytes are not the message that this method takes") from error
+            raise InvalidRequestError(
+                f"the request's bytes are not the message that {self._method} takes; client and service may be of"
+                " different versions"
+            ) from error
 
     async def _parse_all(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         async for data in stream:
@@ -87,94 +140,42 @@ class _Wrapped:
         return self._parse_all(given) if self._handler.request_streaming else self._parse(given)
 
     async def answer(self, given: Any, context: Any) -> Any:
-        try:
-            return await self._behaviour(self._request(given), context)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            await _abort(context, _spoken(error, self._method))
+        with self._calls.entered(self._method):
+            try:
+                return await self._behaviour(self._request(given), context)
+            except grpc.aio.AbortError:
+                # The method chose a status itself, as grpc's health service does.
+                raise
+            except asyncio.CancelledError:
+                if not self._calls.ended_here():
+                    raise
+                await _abort(context, self._shutdown())
+            except Exception as error:
+                await _abort(context, _spoken(error, self._method))
 
     async def stream(self, given: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async for response in self._behaviour(self._request(given), context):
-                yield response
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
-        except Exception as error:
-            await _abort(context, _spoken(error, self._method))
+        with self._calls.entered(self._method):
+            try:
+                responses = self._behaviour(self._request(given), context)
+                if inspect.isawaitable(responses):
+                    # A method that writes through its context, as grpc's health service does.
+                    await responses
+                else:
+                    async for response in responses:
+                        yield response
+            except grpc.aio.AbortError:
+                raise
+            except asyncio.CancelledError:
+                if not self._calls.ended_here():
+                    raise
+                await _abort(context, self._shutdown())
+            except Exception as error:
+                await _abort(context, _spoken(error, self._method))
+
+    def _shutdown(self) -> UnavailableError:
+        return UnavailableError(f"the service shuts down and ended {self._method}; repeat the call")
 
 
 async def _abort(context: Any, error: TunevaneError) -> None:
-    details = to_status(error).SerializeToString()
-    await context.abort(code_of(error), error.message, trailing_metadata=((DETAILS_KEY, details),))
-
-
-class _Details(NamedTuple):
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: Any
-    compression: Any
-
-
-class ClientInterceptor(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-):
-    """Gives every call a deadline and raises the classes of `tunevane.errors`."""
-
-    def __init__(self, target: str, timeout_seconds: float) -> None:
-        self._target = target
-        self._timeout_seconds = timeout_seconds
-
-    def _timed(self, details: Any, timeout_seconds: float) -> _Details:
-        return _Details(
-            details.method,
-            timeout_seconds if details.timeout is None else details.timeout,
-            details.metadata,
-            details.credentials,
-            getattr(details, "wait_for_ready", None),
-            getattr(details, "compression", None),
-        )
-
-    def _unary(self, continuation: Any, details: Any, request: Any, timeout_seconds: float) -> Any:
-        outcome = continuation(self._timed(details, timeout_seconds), request)
-        if isinstance(outcome, grpc.RpcError):
-            raise from_rpc_error(outcome, self._target)
-        return outcome
-
-    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Handles a call with one request and one response."""
-        return self._unary(continuation, client_call_details, request, self._timeout_seconds)
-
-    def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        """Handles a call with many requests and one response."""
-        return self._unary(continuation, client_call_details, request_iterator, STREAM_TIMEOUT_SECONDS)
-
-    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Handles a call with one request and many responses."""
-        call = continuation(self._timed(client_call_details, STREAM_TIMEOUT_SECONDS), request)
-        return _ResponseStream(call, self._target)
-
-
-class _ResponseStream:
-    """Iterates over responses; can be cancelled from another thread."""
-
-    def __init__(self, call: Any, target: str) -> None:
-        self._call = call
-        self._target = target
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._call)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._target) from None
-
-    def cancel(self) -> None:
-        """Ends the call; the iteration then raises `CancelledError`."""
-        self._call.cancel()
+    status = to_status(error)
+    await context.abort(code_of(error), status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
+import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -14,8 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from tunevane import log
 from tunevane.errors import ConfigurationError
-from tunevane.rpc.channel import MAX_MESSAGE_BYTES
 from tunevane.rpc.interceptors import ServerInterceptor
+from tunevane.rpc.options import server_options
 
 _log = log.get("server")
 
@@ -40,21 +43,6 @@ class ServerOptions:
     """Calls that one connection may have open."""
 
 
-_OPTIONS = (
-    # Without this two servers share a port silently.
-    ("grpc.so_reuseport", 0),
-    # Nothing is ever inflated: compressed requests are refused.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.server_handshake_timeout_ms", 20_000),
-)
-
-
 async def serve(
     service: str,
     options: ServerOptions,
@@ -77,10 +65,9 @@ async def serve(
 
     """
     stop = asyncio.Event() if stopping is None else stopping
-    server = grpc.aio.server(
-        interceptors=[ServerInterceptor()],
-        options=[*_OPTIONS, ("grpc.max_concurrent_streams", options.max_concurrent_streams)],
-    )
+    _check_free(service, options)
+    interceptor = ServerInterceptor()
+    server = grpc.aio.server(interceptors=[interceptor], options=server_options(options.max_concurrent_streams))
     names = [*register(server)]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -89,14 +76,11 @@ async def serve(
     try:
         port = server.add_insecure_port(f"{address}:{options.port}")
     except RuntimeError as error:
-        raise ConfigurationError(
-            f"the {service} cannot listen on {address}:{options.port}; the port is in use or the address is not"
-            " this machine's; choose another with --port and --host"
-        ) from error
+        raise _unusable(service, options, "it is in use, or the address is not this machine's") from error
     await server.start()
     for name in ("", *names):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    signals = _catch_signals(stop)
+    _catch_signals(stop)
     _log.info("serving service=%s address=%s:%d", service, address, port)
     try:
         if on_started is not None:
@@ -105,18 +89,62 @@ async def serve(
     finally:
         await health_servicer.enter_graceful_shutdown()
         await asyncio.sleep(NOTICE_SECONDS)
-        await server.stop(options.drain_seconds)
-        loop = asyncio.get_running_loop()
-        for number in signals:
-            loop.remove_signal_handler(number)
+        # stop() refuses new calls at once; the grace it gets is longer, so that calls end by our own status.
+        stopped = asyncio.create_task(server.stop(options.drain_seconds + 1))
+        await interceptor.calls.drain(options.drain_seconds)
+        await stopped
+        _release_signals(stop)
         _log.info("stopped service=%s", service)
 
 
-def _catch_signals(stop: asyncio.Event) -> list[signal.Signals]:
+def _unusable(service: str, options: ServerOptions, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the {service} cannot listen on {options.host}, port {options.port}: {why}; choose another with the"
+        " settings host and port"
+    )
+
+
+def _check_free(service: str, options: ServerOptions) -> None:
+    """Asks the system first, because it says why; grpc does not, and writes to stderr besides."""
+    if options.port == 0:
+        return
+    try:
+        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen(1)
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        why = f"port {options.port} is in use" if in_use else (error.strerror or str(error)).lower()
+        raise _unusable(service, options, why) from error
+
+
+_stops: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Event]] = WeakKeyDictionary()
+"""What a signal sets, by event loop: several servers may run in one."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _catch_signals(stop: asyncio.Event) -> None:
     """Lets SIGTERM and SIGINT end the server; in a thread other than the main one nothing is caught."""
-    caught = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    loop = asyncio.get_running_loop()
+    events = _stops.setdefault(loop, set())
+    events.add(stop)
+
+    def stop_all() -> None:
+        for event in events:
+            event.set()
+
+    for number in _SIGNALS:
         with suppress(RuntimeError, ValueError, NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            caught.append(number)
-    return caught
+            loop.add_signal_handler(number, stop_all)
+
+
+def _release_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    _stops[loop].discard(stop)
+    if not _stops[loop]:
+        for number in _SIGNALS:
+            with suppress(RuntimeError, ValueError, NotImplementedError):
+                loop.remove_signal_handler(number)

@@ -6,7 +6,7 @@ request, `RetryInfo` the seconds to wait. A peer that is not tunevane is underst
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -17,8 +17,15 @@ from tunevane import errors
 from tunevane.errors import InvalidRequestError, Problem, TunevaneError
 
 DETAILS_KEY = "grpc-status-details-bin"
-MAX_MESSAGE_CHARACTERS = 4000
-MAX_PROBLEMS = 50
+MAX_STATUS_BYTES = 16 << 10
+"""A status travels as metadata, for which clients have room for 64 KiB, once encoded and once as text."""
+
+_MAX_TEXT = 2000
+"""Characters of a message, a detail or a problem; as text on the wire one takes up to 12 bytes."""
+
+_MAX_PROBLEMS = 50
+_MAX_RETRY_SECONDS = 30 * 24 * 3600.0
+_WITH_PROBLEMS = (errors.InvalidRequestError, errors.ConfigurationError)
 
 
 def code_of(error: TunevaneError) -> grpc.StatusCode:
@@ -27,20 +34,42 @@ def code_of(error: TunevaneError) -> grpc.StatusCode:
 
 
 def to_status(error: TunevaneError) -> status_pb2.Status:
-    """States an error as a message."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message[:MAX_MESSAGE_CHARACTERS])
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=errors.DOMAIN, metadata=error.details)
-    status.details.add().Pack(info)
-    if isinstance(error, InvalidRequestError | errors.ConfigurationError):
+    """States an error as a message of at most `MAX_STATUS_BYTES`; what is longer is cut."""
+    problems = error.problems[:_MAX_PROBLEMS] if isinstance(error, _WITH_PROBLEMS) else ()
+    length = _MAX_TEXT
+    status = _status(error, problems, length)
+    while status.ByteSize() > MAX_STATUS_BYTES:
+        problems, length = problems[: len(problems) // 2], max(length // 2, 100)
+        status = _status(error, problems, length)
+        if not problems and length == 100:
+            break
+    return status
+
+
+def _status(error: TunevaneError, problems: Sequence[Problem], length: int) -> status_pb2.Status:
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message, length))
+    details = {name: _cut(value, length) for name, value in list(error.details.items())[:_MAX_PROBLEMS]}
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=errors.DOMAIN, metadata=details))
+    if problems:
         request = error_details_pb2.BadRequest()
-        for problem in error.problems[:MAX_PROBLEMS]:
-            request.field_violations.add(field=problem.field, description=problem.message)
+        for problem in problems:
+            request.field_violations.add(field=_cut(problem.field, length), description=_cut(problem.message, length))
         status.details.add().Pack(request)
-    if "retry_after_seconds" in error.details:
+    try:
+        seconds = float(error.details["retry_after_seconds"])
+    except (KeyError, ValueError):
+        return status
+    if 0 <= seconds < _MAX_RETRY_SECONDS:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(int(float(error.details["retry_after_seconds"]) * 1000))
+        retry.retry_delay.FromMilliseconds(int(seconds * 1000))
         status.details.add().Pack(retry)
     return status
+
+
+def _cut(text: str, length: int) -> str:
+    # A lone surrogate is no UTF-8, and an error about bad text must not be another error.
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return clean if len(clean) <= length else clean[: length - 1] + "…"
 
 
 def from_status(status: status_pb2.Status) -> TunevaneError:
@@ -81,14 +110,23 @@ def from_rpc_error(error: grpc.RpcError, target: str = "") -> TunevaneError:
 
     """
     code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
-    text = (error.details() if hasattr(error, "details") else None) or ""
+    text = (error.details() if hasattr(error, "details") else None) or code.name
     packed = _details(error.trailing_metadata() or () if hasattr(error, "trailing_metadata") else ())
     if packed is not None:
         return from_status(packed)
-    if code is grpc.StatusCode.UNAVAILABLE:
-        text = f"nothing answers at {target}: {text}" if target else text
-    status = status_pb2.Status(code=code.value[0], message=text or code.name)
-    return from_status(status)
+    place = f" at {target}" if target else ""
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            text = f"nothing answers{place} ({text}); check that the service runs there, and try again"
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            text = f"the service{place} did not answer before the call's deadline; give the call more time"
+        case grpc.StatusCode.UNIMPLEMENTED:
+            text = f"the service{place} does not know this call ({text}); its version may differ from this one"
+        case grpc.StatusCode.CANCELLED:
+            text = f"the call to the service{place} was cancelled"
+        case _:
+            text = f"the service{place} answered {code.name}: {text}"
+    return from_status(status_pb2.Status(code=code.value[0], message=text))
 
 
 # Any: grpc has no type for metadata that all its versions share.
