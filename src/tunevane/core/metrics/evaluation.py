@@ -1,0 +1,160 @@
+"""Scores a ranking against judgements: every metric, per query and as the plain mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tunevane.core.metrics.expectation import entries
+from tunevane.core.metrics.judgements import Judgements
+from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints, Ranking
+from tunevane.core.metrics.registry import Asked, resolve
+from tunevane.core.metrics.results import Results
+from tunevane.errors import InvalidRequestError
+
+Ties = Literal["expected", "position"]
+
+_BLOCK_RESULTS = 1_000_000
+"""Results scored at once: bounds the working memory, whatever the number of queries and ties."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of one search."""
+
+    values: dict[str, float]
+    """The mean over all queries by metric, in the order asked for."""
+
+    per_query: dict[str, Floats]
+    """The value of each query [q] by metric."""
+
+    queries_without_relevant: int
+    """Queries with nothing relevant in the index: they score 0 in everything and stay in the mean."""
+
+    collapsed_fraction: float
+    """Share of the queries whose whole result is one tie of two or more documents."""
+
+
+def required_depth(metrics: Sequence[str] | None, limit: int, judgements: Judgements | None = None) -> int:
+    """Tells how many results per query a search has to return (and all that tie with the last of them).
+
+    The largest cut-off asked for; with judgements also the largest R if a metric needs to look that deep
+    (`r_precision`), otherwise what was not searched counts as not found, as in trec_eval.
+
+    Raises:
+        InvalidRequestError: As `evaluate`.
+    """
+    return _depth(resolve(metrics, limit), judgements)
+
+
+def evaluate(
+    ranking: Ranking,
+    judgements: Judgements,
+    metrics: Sequence[str] | None = None,
+    *,
+    limit: int,
+    ties: Ties = "expected",
+) -> Evaluation:
+    """Computes metrics.
+
+    Args:
+        ranking: What the search found, at least `required_depth` columns or all there is.
+        judgements: What is relevant.
+        metrics: Names, for example `["ndcg@10", "recall@1,10,100"]`; None: `DEFAULT_METRICS`.
+        limit: The k of every metric that is named without a cut-off.
+        ties: `expected`: the expectation over all orders of equal scores; `position`: the order as it is.
+
+    Raises:
+        InvalidRequestError: A name is unknown, a cut-off is below 1, or ranking and judgements do not fit.
+    """
+    asked = resolve(metrics, limit)
+    if ties not in ("expected", "position"):
+        raise InvalidRequestError(f"ties must be 'expected' or 'position', got '{ties}'")
+    if ranking.queries != judgements.queries:
+        raise InvalidRequestError(
+            f"the ranking has {ranking.queries} queries but the judgements have {judgements.queries}"
+        )
+    depth = _depth(asked, judgements)
+    rows = max(_BLOCK_RESULTS // max(ranking.ids.shape[1], 1), 1)
+    parts = [
+        _score_block(ranking.ids[at : at + rows], ranking.scores[at : at + rows], part, asked, depth, ties)
+        for at in range(0, ranking.queries, rows)
+        for part in [judgements if rows >= ranking.queries else judgements.rows(at, at + rows)]
+    ]
+    return combine(parts)
+
+
+def combine(parts: Sequence[Evaluation]) -> Evaluation:
+    """Joins the evaluations of consecutive blocks of queries, equal to one evaluation of them all.
+
+    Raises:
+        InvalidRequestError: There are no parts, or they hold different metrics.
+    """
+    if not parts:
+        raise InvalidRequestError("there is nothing to combine: no evaluation was given")
+    if any(list(part.per_query) != list(parts[0].per_query) for part in parts):
+        raise InvalidRequestError("evaluations can only be combined when they hold the same metrics")
+    per_query = {name: np.concatenate([part.per_query[name] for part in parts]) for name in parts[0].per_query}
+    values = {name: float(scores.mean()) for name, scores in per_query.items()}
+    sizes = [len(next(iter(part.per_query.values()))) for part in parts]
+    collapsed = sum(round(part.collapsed_fraction * size) for part, size in zip(parts, sizes, strict=True))
+    without = sum(part.queries_without_relevant for part in parts)
+    return Evaluation(values, per_query, without, collapsed / sum(sizes))
+
+
+def _depth(asked: Sequence[Asked], judgements: Judgements | None) -> int:
+    depth = max(one.cutoff for one in asked)
+    if judgements is not None and any(one.metric.needs_all_relevant for one in asked):
+        depth = max(depth, int(judgements.relevant.max()))
+    return depth
+
+
+def _score_block(
+    ids: Ints,
+    scores: npt.NDArray[np.floating],
+    judgements: Judgements,
+    asked: Sequence[Asked],
+    depth: int,
+    ties: Ties,
+) -> Evaluation:
+    _check_ids(ids, judgements)
+    relevant, grades = judgements.find(ids)
+    found = entries(scores, ids, relevant, grades, depth, ties == "expected")
+    kept = (ids != PAD).sum(axis=1)
+    results = Results(found, kept, judgements, [one.cutoff for one in asked])
+    per_query = {one.name: one.metric.score(results, one.cutoff) for one in asked}
+    for name, values in per_query.items():
+        if np.shape(values) != (len(ids),) or not np.isfinite(values).all():
+            raise InvalidRequestError(f"metric '{name}' must give one finite number for each of the {len(ids)} queries")
+    without = int((judgements.relevant == 0).sum())
+    return Evaluation({}, per_query, without, float(_collapsed(scores, kept, depth).mean()))
+
+
+def _check_ids(ids: Ints, judgements: Judgements) -> None:
+    """Refuses results that are not in the index, stand twice in a row or are the query itself."""
+    if ids.size == 0:
+        return
+    if int(ids.max()) >= judgements.documents or int(ids.min()) < PAD:
+        unknown = ids[(ids >= judgements.documents) | (ids < PAD)][0]
+        raise InvalidRequestError(
+            f"a result names document {unknown}, but the index has {judgements.documents} documents"
+        )
+    own = judgements.self_positions[:, None]
+    if ((ids == own) & (own != PAD)).any():
+        raise InvalidRequestError("a query is among its own results; remove it from the ranking before scoring")
+    narrow = ids.astype(np.int32) if judgements.documents < 2**31 else ids
+    ordered = np.sort(narrow, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)).any():
+        raise InvalidRequestError("a document stands twice among the results of one query; ids must be unique")
+
+
+def _collapsed(scores: npt.NDArray[np.floating], kept: Ints, depth: int) -> Flags:
+    last = np.minimum(kept, depth) - 1
+    if scores.shape[1] == 0:
+        return np.zeros(len(kept), np.bool_)
+    flags: Flags = (last >= 1) & (scores[:, 0] == scores[np.arange(len(kept)), last])
+    return flags

@@ -1,0 +1,60 @@
+"""When two labels are the same: `1`, `1.0` and `"1"` are, by comparing canonical strings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from tunevane.core.metrics.ranking import Ints
+from tunevane.errors import InvalidRequestError
+
+
+def canonical(label: object) -> str:
+    """Turns a label into the string by which it is compared; integral floats become ints first.
+
+    Raises:
+        InvalidRequestError: The label is not a string, a number or a truth value, or is not finite.
+    """
+    if isinstance(label, str):
+        return label
+    if isinstance(label, float | np.floating):
+        number = float(label)
+        if not math.isfinite(number):
+            raise InvalidRequestError(f"a label is {number}; labels must be finite numbers or strings")
+        return str(int(number)) if number.is_integer() else str(number)
+    if isinstance(label, bool | int | np.integer | np.bool_):
+        return str(label)
+    raise InvalidRequestError(f"a label is {label!r} of type {type(label).__name__}; labels must be strings or numbers")
+
+
+def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Ints, int]:
+    """Numbers the distinct labels.
+
+    Returns:
+        Codes of the queries [q], codes of the index documents [d], and how many distinct labels there are.
+    """
+    query_labels, index_labels = _plain(queries), _plain(index)
+    numbers: dict[str, int] = {}
+    # Most labels are repeats: the raw value is looked up first, so each is canonicalised about once. The
+    # type is part of the key because 1 == True == 1.0 as dictionary keys.
+    seen: dict[tuple[type, object], int] = {}
+
+    def number(label: object) -> int:
+        try:
+            known = seen.get((type(label), label))
+        except TypeError:  # a list or another thing that cannot be a key: `canonical` says what is wrong
+            known = None
+        if known is None:
+            known = numbers.setdefault(canonical(label), len(numbers))
+            seen[type(label), label] = known
+        return known
+
+    index_codes = np.fromiter(map(number, index_labels), np.int64, len(index_labels))
+    query_codes = np.fromiter(map(number, query_labels), np.int64, len(query_labels))
+    return query_codes, index_codes, len(numbers)
+
+
+def _plain(labels: Iterable[object]) -> list[object]:
+    return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
