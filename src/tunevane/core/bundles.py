@@ -11,6 +11,7 @@ from tunevane.api.type.v1 import blob_pb2
 from tunevane.errors import InvalidRequestError, NotFoundError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_EMPTY = blake3(b"").hexdigest()
 MAX_FILES = 10_000
 
 
@@ -27,6 +28,10 @@ def check_ref(ref: blob_pb2.BlobRef) -> None:
         )
     if ref.size_bytes < 0:
         raise InvalidRequestError(f"a blob's size cannot be negative; this one is {ref.size_bytes}")
+    if (ref.size_bytes == 0) != (ref.blake3 == _EMPTY):
+        raise InvalidRequestError(
+            f"only the digest {_EMPTY[:12]}… is of 0 bytes; {ref.blake3[:12]}… of {ref.size_bytes} bytes cannot be"
+        )
 
 
 def check_path(path: str) -> None:
@@ -52,9 +57,16 @@ def check(bundle: blob_pb2.Bundle) -> None:
     if not 1 <= len(bundle.files) <= MAX_FILES:
         raise InvalidRequestError(f"a bundle has 1 to {MAX_FILES} files; this one has {len(bundle.files)}")
     previous = ""
+    paths = {file.path for file in bundle.files}
     for file in bundle.files:
         check_path(file.path)
         check_ref(file.blob)
+        parts = file.path.split("/")
+        for length in range(1, len(parts)):
+            if "/".join(parts[:length]) in paths:
+                raise InvalidRequestError(
+                    f"{'/'.join(parts[:length])!r} cannot be a file and a folder of {file.path!r}"
+                )
         if file.path <= previous:
             raise InvalidRequestError(f"a bundle's files are sorted and unique; {file.path!r} comes after {previous!r}")
         previous = file.path

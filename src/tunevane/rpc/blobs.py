@@ -1,35 +1,31 @@
-"""Moving blobs between services: ask what is missing, send that, resume after a break."""
+"""Serves a blob store over gRPC."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
-
-import grpc
+from typing import IO, Any, TypeVar
 
 from tunevane.api.blob.v1 import blob_service_pb2, blob_service_pb2_grpc
-from tunevane.api.type.v1 import blob_pb2
-from tunevane.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
-from tunevane.storage.blobs import PIECE_BYTES, BlobStore
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes to do."""
+from tunevane.errors import DeadlineExceededError, InvalidRequestError
+from tunevane.rpc.blob_client import MAX_REFS, SERVICE_NAME, BlobClient, Progress
+from tunevane.storage.blobs import PIECE_BYTES, BlobStore, Upload
 
 IDLE_SECONDS = 60.0
-MAX_REFS = 10_000
-ATTEMPTS = 6
 
-SERVICE_NAME = blob_service_pb2.DESCRIPTOR.services_by_name["BlobService"].full_name
+__all__ = ["SERVICE_NAME", "BlobClient", "BlobServicer", "Progress"]
+
+
+R = TypeVar("R")
 
 
 class BlobServicer(blob_service_pb2_grpc.BlobServiceServicer):
     """Serves a blob store; file work happens in threads."""
 
-    def __init__(self, store: BlobStore) -> None:
+    def __init__(self, store: BlobStore, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._store = store
+        self._idle_seconds = idle_seconds
 
     async def FindMissingBlobs(  # noqa: N802  # the contract's name
         self, request: blob_service_pb2.FindMissingBlobsRequest, context: Any
@@ -43,7 +39,7 @@ class BlobServicer(blob_service_pb2_grpc.BlobServiceServicer):
             self._store.touch(request.blobs)
             return [blob_service_pb2.MissingBlob(blob=ref, received_bytes=size) for ref, size in missing]
 
-        return blob_service_pb2.FindMissingBlobsResponse(missing=await asyncio.to_thread(look))
+        return blob_service_pb2.FindMissingBlobsResponse(missing=await _in_thread(look))
 
     async def UploadBlob(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[blob_service_pb2.UploadBlobRequest], context: Any
@@ -53,149 +49,101 @@ class BlobServicer(blob_service_pb2_grpc.BlobServiceServicer):
         if first is None or not first.HasField("blob"):
             raise InvalidRequestError("the first message of an upload names the blob")
         ref = first.blob
-        upload = await asyncio.to_thread(self._store.begin, ref, first.offset)
+        if await _in_thread(self._store.has, ref):
+            await _in_thread(self._store.touch, [ref])
+            return blob_service_pb2.UploadBlobResponse(blob=ref)
+        upload = await _in_thread(self._store.begin, ref, first.offset, undo=Upload.discard)
         try:
-            message: blob_service_pb2.UploadBlobRequest | None = first
+            await self._receive(upload, first, request_iterator)
+            held = await _in_thread(upload.commit)
+        except InvalidRequestError:
+            await _in_thread(upload.discard)
+            raise
+        except BaseException:
+            await _in_thread(upload.suspend)
+            raise
+        return blob_service_pb2.UploadBlobResponse(blob=held)
+
+    async def _receive(
+        self,
+        upload: Upload,
+        first: blob_service_pb2.UploadBlobRequest,
+        rest: AsyncIterator[blob_service_pb2.UploadBlobRequest],
+    ) -> None:
+        """Writes one piece while the next one arrives."""
+        writing: asyncio.Task[None] | None = None
+        message: blob_service_pb2.UploadBlobRequest | None = first
+        try:
             while message is not None:
                 if message is not first and message.HasField("blob"):
                     raise InvalidRequestError("only the first message of an upload names the blob")
+                if message is not first and not message.data:
+                    raise InvalidRequestError("a message of an upload carries data; this one has none")
                 if len(message.data) > PIECE_BYTES:
-                    raise InvalidRequestError(f"a message carries at most {PIECE_BYTES} bytes")
-                if message.data:
-                    await asyncio.to_thread(upload.append, message.data)
-                message = await self._next(request_iterator)
-            held = await asyncio.to_thread(upload.commit)
-        except InvalidRequestError:
-            await asyncio.to_thread(upload.discard)
-            raise
-        except BaseException:
-            upload.suspend()
-            raise
-        return blob_service_pb2.UploadBlobResponse(blob=held)
+                    raise InvalidRequestError(
+                        f"a message carries at most {PIECE_BYTES} bytes, not {len(message.data)}; send smaller pieces"
+                    )
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(_in_thread(upload.append, message.data))
+                message = await self._next(rest)
+        finally:
+            if writing is not None:
+                await writing
 
     async def _next(
         self, requests: AsyncIterator[blob_service_pb2.UploadBlobRequest]
     ) -> blob_service_pb2.UploadBlobRequest | None:
         try:
-            return await asyncio.wait_for(anext(requests), IDLE_SECONDS)
+            return await asyncio.wait_for(anext(requests), self._idle_seconds)
         except StopAsyncIteration:
             return None
         except TimeoutError:
-            raise DeadlineExceededError(f"the upload sent nothing for {IDLE_SECONDS:g} seconds") from None
+            raise DeadlineExceededError(
+                f"the upload sent nothing for {self._idle_seconds:g} seconds; ask what is missing and go on there"
+            ) from None
 
     async def DownloadBlob(  # noqa: N802  # the contract's name
         self, request: blob_service_pb2.DownloadBlobRequest, context: Any
     ) -> AsyncIterator[blob_service_pb2.DownloadBlobResponse]:
         """Sends one blob from an offset on."""
-        if not 0 <= request.offset <= request.blob.size_bytes:
-            raise InvalidRequestError(f"the offset {request.offset} is outside the blob")
-        place = await asyncio.to_thread(self._store.path, request.blob)
-        with await asyncio.to_thread(place.open, "rb") as file:
-            await asyncio.to_thread(file.seek, request.offset)
-            while data := await asyncio.to_thread(file.read, PIECE_BYTES):
-                yield blob_service_pb2.DownloadBlobResponse(data=data)
-
-
-class BlobClient:
-    """Moves blobs between a store here and a service there."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = blob_service_pb2_grpc.BlobServiceStub(channel)
-
-    def find_missing(self, refs: Sequence[blob_pb2.BlobRef]) -> list[tuple[blob_pb2.BlobRef, int]]:
-        """Lists the blobs that the service lacks, with the bytes already received of each."""
-        found: list[tuple[blob_pb2.BlobRef, int]] = []
-        for start in range(0, len(refs), MAX_REFS):
-            request = blob_service_pb2.FindMissingBlobsRequest(blobs=refs[start : start + MAX_REFS])
-            response = self._stub.FindMissingBlobs(request)
-            found.extend((each.blob, each.received_bytes) for each in response.missing)
-        return found
-
-    def push(self, store: BlobStore, refs: Iterable[blob_pb2.BlobRef], progress: Progress | None = None) -> int:
-        """Uploads what the service lacks, going on where a broken connection left off.
-
-        Returns:
-            Bytes that were sent.
-
-        Raises:
-            UnavailableError: The service stayed away through all attempts.
-
-        """
-        wanted = list({ref.blake3: ref for ref in refs}.values())
-        total = sum(ref.size_bytes for ref in wanted)
-        sent = 0
-        for attempt in range(ATTEMPTS):
+        ref = request.blob
+        if not 0 <= request.offset <= ref.size_bytes:
+            raise InvalidRequestError(f"the offset {request.offset} is outside the blob of {ref.size_bytes} bytes")
+        place = await _in_thread(self._store.path, ref)
+        file = await _in_thread(_opened, place, undo=IO.close)
+        try:
+            await _in_thread(file.seek, request.offset)
+            # The next piece is read while this one is sent.
+            reading = asyncio.create_task(_in_thread(file.read, PIECE_BYTES))
             try:
-                missing = self.find_missing(wanted)
-                done = total - sum(ref.size_bytes - received for ref, received in missing)
-                for ref, received in missing:
-                    pieces = self._pieces(store, ref, received, done, total, progress)
-                    self._stub.UploadBlob(pieces)
-                    done += ref.size_bytes - received
-                    sent += ref.size_bytes - received
-            except UnavailableError:
-                if attempt == ATTEMPTS - 1:
-                    raise
-                time.sleep(min(0.2 * 2**attempt, 5.0))
-            else:
-                break
-        if progress is not None:
-            progress(total, total)
-        return sent
+                while data := await reading:
+                    reading = asyncio.create_task(_in_thread(file.read, PIECE_BYTES))
+                    yield blob_service_pb2.DownloadBlobResponse(data=data)
+            finally:
+                await asyncio.wait([reading])
+        finally:
+            file.close()
 
-    def _pieces(
-        self,
-        store: BlobStore,
-        ref: blob_pb2.BlobRef,
-        offset: int,
-        done: int,
-        total: int,
-        progress: Progress | None,
-    ) -> Iterator[blob_service_pb2.UploadBlobRequest]:
-        with store.path(ref).open("rb") as file:
-            file.seek(offset)
-            yield blob_service_pb2.UploadBlobRequest(blob=ref, offset=offset, data=file.read(PIECE_BYTES))
-            while data := file.read(PIECE_BYTES):
-                yield blob_service_pb2.UploadBlobRequest(data=data)
-                if progress is not None:
-                    progress(done + file.tell() - offset, total)
 
-    def fetch(self, store: BlobStore, refs: Iterable[blob_pb2.BlobRef], progress: Progress | None = None) -> None:
-        """Downloads what the store lacks, verified.
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
-        Raises:
-            NotFoundError: The service does not hold one of them.
-            DataLossError: Bytes arrived that do not match the digest.
 
-        """
-        missing = store.missing(refs)
-        total = sum(ref.size_bytes for ref, _ in missing)
-        done = 0
-        for ref, received in missing:
-            for attempt in range(ATTEMPTS):
-                upload = store.begin(ref, received)
-                try:
-                    request = blob_service_pb2.DownloadBlobRequest(blob=ref, offset=received)
-                    for response in self._stub.DownloadBlob(request):
-                        upload.append(response.data)
-                        done += len(response.data)
-                        if progress is not None:
-                            progress(done, total)
-                    upload.commit()
-                except UnavailableError:
-                    upload.suspend()
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                    time.sleep(min(0.2 * 2**attempt, 5.0))
-                    received = next((size for _, size in store.missing([ref])), 0)
-                except BaseException:
-                    upload.discard()
-                    raise
-                else:
-                    break
+async def _in_thread(work: Callable[..., R], *arguments: Any, undo: Callable[[Any], object] | None = None) -> R:
+    """Does file work in a thread; also a cancelled call waits for it, so that no file is closed under it.
 
-    def download_to(self, ref: blob_pb2.BlobRef, path: Path, store: BlobStore) -> None:
-        """Downloads one blob and copies it to a path."""
-        self.fetch(store, [ref])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.read(ref))
+    Args:
+        work: What to do.
+        arguments: For `work`.
+        undo: Called with the result if the call was cancelled meanwhile, since nobody else will have it.
+
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if undo is not None and task.exception() is None:
+            undo(task.result())
+        raise

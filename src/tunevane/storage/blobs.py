@@ -7,12 +7,11 @@ folder at the same time, because two writers of one digest write the same bytes.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
@@ -20,40 +19,22 @@ from blake3 import blake3
 from tunevane.api.type.v1 import blob_pb2
 from tunevane.core import bundles
 from tunevane.errors import DataLossError, InvalidRequestError, NotFoundError, StorageFullError
+from tunevane.storage.disk import Disk, full, full_disk_named
+from tunevane.storage.scratch import Scratch
 
 PIECE_BYTES = 1 << 20
 PARTIAL_LIFETIME_SECONDS = 24 * 3600.0
 
 
-@contextmanager
-def _disk_errors(path: Path, size_bytes: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise StorageFullError(
-            f"no space left for {size_bytes} bytes in {path}; free some space there and repeat the call",
-            {"path": str(path), "size_bytes": str(size_bytes)},
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 class BlobStore:
     """A folder of blobs."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
         """Opens the folder, making it where there is none, and removes what old uploads left behind."""
         self.root = root
+        self.disk = Disk() if disk is None else disk
         self._partial = root / "partial"
-        with _disk_errors(root, 0):
+        with full_disk_named(root, 0):
             self._partial.mkdir(parents=True, exist_ok=True)
         oldest = time.time() - PARTIAL_LIFETIME_SECONDS
         for leftover in self._partial.iterdir():
@@ -119,40 +100,57 @@ class BlobStore:
 
     def put_bytes(self, data: bytes | memoryview) -> blob_pb2.BlobRef:
         """Stores bytes."""
-        return self.put_chunks([data])
+        size = memoryview(data).nbytes
+        ref = blob_pb2.BlobRef(blake3=blake3(data).hexdigest(), size_bytes=size)
+        return self._held(ref) or self.put_chunks([data])
 
     def put_file(self, path: Path) -> blob_pb2.BlobRef:
         """Stores a copy of a file."""
+        hasher = blake3()
         with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                hasher.update(piece)
+            ref = blob_pb2.BlobRef(blake3=hasher.hexdigest(), size_bytes=file.tell())
+            held = self._held(ref)
+            if held is not None:
+                return held
+            # Hashed once more while it is copied, because it may have changed since.
+            file.seek(0)
             return self.put_chunks(iter(lambda: file.read(PIECE_BYTES), b""))
 
     def put_chunks(self, chunks: Iterable[bytes | memoryview]) -> blob_pb2.BlobRef:
-        """Stores the concatenation of pieces."""
-        scratch = self._partial / f"new-{uuid.uuid4().hex}"
-        hasher = blake3()
-        size = 0
-        try:
-            with _disk_errors(self.root, size), scratch.open("xb") as file:
-                for chunk in chunks:
-                    hasher.update(chunk)
-                    size += file.write(chunk)
-                ref = blob_pb2.BlobRef(blake3=hasher.hexdigest(), size_bytes=size)
-                if self.has(ref):
-                    self.touch([ref])
-                    return ref
-                file.flush()
-                os.fsync(file.fileno())
-            self._adopt(scratch, ref)
-            return ref
-        finally:
-            scratch.unlink(missing_ok=True)
+        """Stores the concatenation of pieces.
 
-    def _adopt(self, scratch: Path, ref: blob_pb2.BlobRef) -> None:
+        Raises:
+            StorageFullError: The disk is full; nothing is left behind.
+
+        """
+        scratch = Scratch(self.disk, self._partial / f"new-{uuid.uuid4().hex}")
+        try:
+            for chunk in chunks:
+                scratch.append(chunk)
+            ref = blob_pb2.BlobRef(blake3=scratch.hasher.hexdigest(), size_bytes=scratch.size)
+            return self._held(ref) or self._adopt(scratch, ref)
+        finally:
+            scratch.remove()
+
+    def _held(self, ref: blob_pb2.BlobRef) -> blob_pb2.BlobRef | None:
+        """Returns a reference, marked as used now, if the store holds the blob."""
+        if not self.has(ref):
+            return None
+        self.touch([ref])
+        return ref
+
+    def _adopt(self, scratch: Scratch, ref: blob_pb2.BlobRef) -> blob_pb2.BlobRef:
         place = self._place(ref.blake3)
-        with _disk_errors(self.root, ref.size_bytes):
-            place.parent.mkdir(exist_ok=True)
-            scratch.replace(place)
-            _sync_folder(place.parent)
+        with full_disk_named(self.root, ref.size_bytes):
+            scratch.finish()
+            if not place.parent.exists():
+                place.parent.mkdir(exist_ok=True)
+                self.disk.sync_folder(self.root)
+            self.disk.rename(scratch.path, place)
+            self.disk.sync_folder(place.parent)
+        return ref
 
     def begin(self, ref: blob_pb2.BlobRef, offset: int) -> Upload:
         """Starts or continues receiving a blob.
@@ -163,14 +161,18 @@ class BlobStore:
 
         Raises:
             InvalidRequestError: The offset leaves a gap.
+            StorageFullError: The disk has no room for what is promised; nothing needs to be sent.
 
         """
         bundles.check_ref(ref)
         received = self._received(ref)
         if not 0 <= offset <= received:
             raise InvalidRequestError(
-                f"{received} bytes of blob {ref.blake3[:12]}… are here, so it cannot continue at {offset}"
+                f"{received} bytes of blob {ref.blake3[:12]}… are here, so it cannot continue at {offset};"
+                f" ask what is missing and go on from there"
             )
+        if ref.size_bytes > self.disk.free_bytes(self.root):
+            raise full(self.root, ref.size_bytes)
         return Upload(self, self._partial / ref.blake3, ref, offset)
 
     def delete(self, digest: str) -> None:
@@ -188,40 +190,59 @@ class BlobStore:
 
 
 class Upload:
-    """One blob on its way in; bytes received survive a break of the connection."""
+    """One blob on its way in; bytes received survive a break of the connection.
+
+    It ends with `commit`, `suspend` or `discard`; after that the others have no effect.
+    """
 
     def __init__(self, store: BlobStore, partial: Path, ref: blob_pb2.BlobRef, offset: int) -> None:
         self._store = store
         self._partial = partial
         self._ref = ref
         # Each upload writes a file of its own, so that two senders of one blob cannot mix their bytes.
-        self._scratch = partial.with_name(f"upload-{uuid.uuid4().hex}")
-        self._hasher = blake3()
-        self._size = 0
-        with _disk_errors(store.root, ref.size_bytes):
-            self._file = self._scratch.open("xb")
+        self._scratch = Scratch(store.disk, partial.with_name(f"upload-{uuid.uuid4().hex}"))
+        self._open = True
+        try:
             if offset:
-                with partial.open("rb") as earlier:
-                    while self._size < offset and (piece := earlier.read(min(PIECE_BYTES, offset - self._size))):
-                        self.append(piece)
+                self._copy(offset)
+        except BaseException:
+            self.discard()
+            raise
 
-    def append(self, data: bytes) -> None:
+    def _copy(self, offset: int) -> None:
+        """Takes over what an earlier upload left, up to an offset."""
+        with suppress(FileNotFoundError), self._partial.open("rb") as earlier:
+            while piece := earlier.read(min(PIECE_BYTES, offset - self._scratch.size)):
+                self._scratch.append(piece)
+        if self._scratch.size < offset:
+            # Another upload of the blob took them in the meantime.
+            raise InvalidRequestError(
+                f"the bytes of blob {self._ref.blake3[:12]}… received earlier are gone; ask what is missing"
+            )
+
+    def append(self, data: bytes | memoryview) -> None:
         """Takes the next bytes.
 
         Raises:
-            InvalidRequestError: They are more than was promised.
-            StorageFullError: The disk is full.
+            InvalidRequestError: They are more than was promised; everything received is thrown away.
+            StorageFullError: The disk is full; everything received is thrown away.
 
         """
-        if self._size + len(data) > self._ref.size_bytes:
+        if self._scratch.size + len(data) > self._ref.size_bytes:
             self.discard()
             raise InvalidRequestError(
-                f"blob {self._ref.blake3[:12]}… was promised as {self._ref.size_bytes} bytes, and more arrived"
+                f"blob {self._ref.blake3[:12]}… was promised as {self._ref.size_bytes} bytes, and more arrived;"
+                " name its true size"
             )
-        self._hasher.update(data)
-        with _disk_errors(self._store.root, self._ref.size_bytes):
-            self._file.write(data)
-        self._size += len(data)
+        try:
+            self._scratch.append(data)
+        except OSError:
+            self.discard()
+            raise
+        except StorageFullError:
+            self.discard()
+            self._partial.unlink(missing_ok=True)
+            raise
 
     def commit(self) -> blob_pb2.BlobRef:
         """Makes the blob visible, once it is whole.
@@ -229,45 +250,38 @@ class Upload:
         Raises:
             InvalidRequestError: Bytes are missing; those received are kept for a resumed upload.
             DataLossError: The bytes do not match the digest; they are thrown away.
+            StorageFullError: The disk is full; the bytes are thrown away.
 
         """
-        if self._size < self._ref.size_bytes:
+        size = self._scratch.size
+        if size < self._ref.size_bytes:
             self.suspend()
             raise InvalidRequestError(
-                f"blob {self._ref.blake3[:12]}… ended after {self._size} of {self._ref.size_bytes} bytes; go on there"
-            )
-        if self._hasher.hexdigest() != self._ref.blake3:
-            self.discard()
-            self._partial.unlink(missing_ok=True)
-            raise DataLossError(
-                f"the bytes sent do not hash to {self._ref.blake3[:12]}…; send the blob again from its start"
+                f"blob {self._ref.blake3[:12]}… ended after {size} of {self._ref.size_bytes} bytes; go on there"
             )
         try:
-            with _disk_errors(self._store.root, self._ref.size_bytes):
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            self._file.close()
-            self._store._adopt(self._scratch, self._ref)
-            self._partial.unlink(missing_ok=True)
-        except BaseException:
+            if self._scratch.hasher.hexdigest() != self._ref.blake3:
+                raise DataLossError(
+                    f"the bytes sent do not hash to {self._ref.blake3[:12]}…; send the blob again from its start"
+                )
+            return self._store._adopt(self._scratch, self._ref)
+        finally:
             self.discard()
-            raise
-        return self._ref
+            self._partial.unlink(missing_ok=True)
 
     def suspend(self) -> None:
         """Keeps what was received, so that a later upload continues from it."""
-        if not self._scratch.exists():
+        if not self._open:
             return
         try:
-            with _disk_errors(self._store.root, self._ref.size_bytes):
-                self._file.close()
-            if self._size > self._store._received(self._ref):
-                self._scratch.replace(self._partial)
+            self._scratch.close()
+            if self._scratch.size > self._store._received(self._ref):
+                self._scratch.path.replace(self._partial)
         finally:
-            self._scratch.unlink(missing_ok=True)
+            self.discard()
 
     def discard(self) -> None:
         """Throws away what was received."""
-        with suppress(OSError):
-            self._file.close()
-        self._scratch.unlink(missing_ok=True)
+        if self._open:
+            self._open = False
+            self._scratch.remove()
