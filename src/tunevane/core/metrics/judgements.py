@@ -1,114 +1,192 @@
-"""What a search returned, and what is relevant: arrays only."""
+"""What is relevant to a query: by equal labels, or by graded judgements (qrels)."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-Matrix = NDArray[np.float64]
+from tunevane.core.metrics import labels
+from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints
+from tunevane.errors import InvalidRequestError
 
-
-@dataclass(frozen=True)
-class Ranking:
-    """Results of one search: `q` queries, `w` results each.
-
-    Rows are ordered best first, the query's own document is already gone, and equal scores at a cut-off are whole:
-    a row goes on until the last document of the tie that the cut-off falls into. Where a row was cut within a tie, the
-    expectation is taken over the part that is there.
-    """
-
-    ids: NDArray[np.int64]
-    """Positions in the index set, `[q, w]`; -1 fills short rows."""
-
-    scores: NDArray[np.floating]
-    """Scores, `[q, w]`, larger is nearer."""
+_FILTER_BITS = 23
+"""The filter in front of the graded look-up has 2**23 bytes: it stays in the cache of a core."""
 
 
 @dataclass(frozen=True)
 class Judgements:
-    """What is relevant to each query: by label, or by explicit grades."""
+    """Relevance of d index documents to q queries. Use `from_labels`, `from_qrels` or `from_triples`."""
 
-    relevant: NDArray[np.int64]
-    """`R`: relevant documents of the index per query, `[q]`, the query's own document left out."""
+    queries: int
+    """Number of queries, q."""
 
-    query_codes: NDArray[np.int64] | None = None
-    """Label of each query as a number, `[q]`; None where grades decide."""
+    documents: int
+    """Number of documents in the index, d."""
 
-    index_codes: NDArray[np.int64] | None = None
-    """Label of each document as a number, `[n]`; None where grades decide."""
+    relevant: Ints
+    """R: relevant documents in the index for each query [q], the query's own document not counted."""
 
-    grades: tuple[Mapping[int, float], ...] = ()
-    """Grade by position in the index, for each query; empty where labels decide."""
+    self_positions: Ints
+    """The query's own position in the index [q], or -1."""
 
-    own: NDArray[np.int64] | None = None
-    """Position of each query's own document in the index, `[q]`, -1 where it has none; None when kept."""
+    query_codes: npt.NDArray[np.int32] | None = None
+    """Label numbers of the queries [q]; None with graded judgements."""
 
-    @staticmethod
+    index_codes: npt.NDArray[np.int32] | None = None
+    """Label numbers of the documents and -1 for pads, `[d + 1]`; None with graded judgements."""
+
+    keys: Ints | None = None
+    """With graded judgements, `query * documents + position` of each relevant pair [p], ascending."""
+
+    grades: Floats | None = None
+    """Grades of these pairs [p], all positive."""
+
+    @classmethod
     def from_labels(
-        query_labels: Sequence[str | None],
-        index_labels: Sequence[str | None],
-        self_positions: NDArray[np.int64] | None = None,
+        cls, query_labels: Iterable[object], index_labels: Iterable[object], self_positions: Ints | None = None
     ) -> Judgements:
-        """A document is relevant iff its label equals the query's; None equals nothing.
+        """A document is relevant iff its label equals the query's; the label None equals nothing.
 
         Args:
-            query_labels: Canonical labels, `[q]`.
-            index_labels: Canonical labels, `[n]`.
-            self_positions: Each query's own document, `[q]`, -1 where it has none; it does not count.
-        """
-        codes: dict[Hashable, int] = {}
-        index_codes = np.array(
-            [-2 if label is None else codes.setdefault(label, len(codes)) for label in index_labels], np.int64
-        )
-        query_codes = np.array([-1 if label is None else codes.get(label, -1) for label in query_labels], np.int64)
-        counts = np.bincount(index_codes[index_codes >= 0], minlength=max(len(codes), 1))
-        relevant = np.where(query_codes >= 0, counts[np.maximum(query_codes, 0)], 0)
-        if self_positions is not None and len(index_codes):
-            same = (self_positions >= 0) & (index_codes[np.maximum(self_positions, 0)] == query_codes)
-            relevant = relevant - same
-        return Judgements(relevant.astype(np.int64), query_codes, index_codes, own=self_positions)
+            query_labels: Strings or numbers [q], compared after `labels.canonical`.
+            index_labels: The same for the index [d].
+            self_positions: The query's own position in the index [q] or -1; None when queries are not in it.
 
-    @staticmethod
+        Raises:
+            InvalidRequestError: A set is empty, a label is of no usable type, or a position is not in the index.
+        """
+        query_codes, index_codes, distinct = labels.codes(query_labels, index_labels)
+        own = _own_positions(self_positions, len(query_codes), len(index_codes))
+        counts = np.bincount(index_codes[index_codes >= 0], minlength=distinct + 1)
+        relevant = counts[query_codes]  # a query without a label has code -1: the last place, which counts nothing
+        inside = np.flatnonzero(own != PAD)
+        relevant[inside] -= index_codes[own[inside]] == query_codes[inside]
+        narrow = np.append(index_codes, labels.NONE_IN_INDEX).astype(np.int32)
+        return cls(len(query_codes), len(index_codes), relevant, own, query_codes.astype(np.int32), narrow)
+
+    @classmethod
     def from_qrels(
-        grades: Sequence[Mapping[int, float]], self_positions: NDArray[np.int64] | None = None
+        cls, qrels: Sequence[Mapping[int, float]], documents: int, self_positions: Ints | None = None
     ) -> Judgements:
-        """A document is relevant iff its grade is larger than 0; the grade is its gain.
+        """Explicit judgements: per query, grade by index position; a grade above 0 is relevant, and the gain.
+
+        Raises:
+            InvalidRequestError: A set is empty, a grade is negative or not finite, or a position is not in the index.
+        """
+        counts = np.fromiter(map(len, qrels), np.int64, len(qrels))
+        total = int(counts.sum())
+        positions = np.fromiter((p for judged in qrels for p in judged), np.int64, total)
+        grades = np.fromiter((g for judged in qrels for g in judged.values()), np.float64, total)
+        rows = np.repeat(np.arange(len(qrels)), counts)
+        return cls.from_triples(rows, positions, grades, len(qrels), documents, self_positions)
+
+    @classmethod
+    def from_triples(
+        cls,
+        query_positions: npt.ArrayLike,
+        index_positions: npt.ArrayLike,
+        grades: npt.ArrayLike,
+        queries: int,
+        documents: int,
+        self_positions: Ints | None = None,
+    ) -> Judgements:
+        """Explicit judgements as three arrays [p]: query, index position, grade.
+
+        Raises:
+            InvalidRequestError: As `from_qrels`, or a pair is judged twice.
+        """
+        own = _own_positions(self_positions, queries, documents)
+        rows, positions = np.asarray(query_positions, np.int64), np.asarray(index_positions, np.int64)
+        gains = np.asarray(grades, np.float64)
+        _check_triples(rows, positions, gains, queries, documents)
+        keys = rows * documents + positions
+        order = np.argsort(keys, kind="stable")
+        keys, gains = keys[order], gains[order]
+        if (keys[1:] == keys[:-1]).any():
+            raise InvalidRequestError("a query judges the same document twice; judge each document once")
+        counted = (gains > 0) & (keys % documents != own[keys // documents])
+        keys, gains = keys[counted], gains[counted]
+        relevant = np.bincount(keys // documents, minlength=queries)
+        return cls(queries, documents, relevant, own, keys=keys, grades=gains)
+
+    def rows(self, start: int, stop: int) -> Judgements:
+        """Returns the queries `start` to `stop` (exclusive) as judgements of their own."""
+        keys, grades = self.keys, self.grades
+        if keys is not None and grades is not None:
+            first, last = np.searchsorted(keys, [start * self.documents, stop * self.documents])
+            keys, grades = keys[first:last] - start * self.documents, grades[first:last]
+        codes = None if self.query_codes is None else self.query_codes[start:stop]
+        own, relevant = self.self_positions[start:stop], self.relevant[start:stop]
+        return Judgements(len(own), self.documents, relevant, own, codes, self.index_codes, keys, grades)
+
+    def find(self, ids: Ints) -> tuple[Flags, Floats | None]:
+        """Looks up results.
 
         Args:
-            grades: Grade by position in the index, for each query.
-            self_positions: Each query's own document, `[q]`, -1 where it has none; it does not count.
+            ids: Positions in the index [q, k], -1 for none.
+
+        Returns:
+            Whether each is relevant [q, k], and the grades of the relevant ones in row order (None: all 1).
         """
-        cleaned = tuple(
-            {
-                position: float(grade)
-                for position, grade in given.items()
-                if grade > 0 and (self_positions is None or position != self_positions[number])
-            }
-            for number, given in enumerate(grades)
-        )
-        relevant = np.array([len(given) for given in cleaned], np.int64)
-        return Judgements(relevant, grades=cleaned, own=self_positions)
-
-    def gains(self, ids: NDArray[np.int64]) -> Matrix:
-        """Returns the gain of each result, `[q, w]`; padding and documents without judgement gain 0."""
         if self.query_codes is not None and self.index_codes is not None:
-            found = self.index_codes[np.maximum(ids, 0)] == self.query_codes[:, None]
-            return (found & (ids >= 0)).astype(np.float64)
-        gains = np.zeros(ids.shape)
-        for number, given in enumerate(self.grades):
-            if given:
-                gains[number] = [given.get(int(position), 0.0) for position in ids[number]]
-        return gains
+            return self.index_codes[ids] == self.query_codes[:, None], None
+        assert self.keys is not None
+        assert self.grades is not None
+        keys = ids + (np.arange(self.queries) * self.documents)[:, None]
+        # Few results are judged: a table of hashed keys rules out most of them before the binary search,
+        # which is exact.
+        mask = (1 << _FILTER_BITS) - 1
+        table = np.zeros(1 << _FILTER_BITS, np.bool_)
+        table[self.keys & mask] = True
+        maybe = np.flatnonzero(table[keys & mask] & (ids != PAD))
+        wanted = keys.ravel()[maybe]
+        places = np.minimum(np.searchsorted(self.keys, wanted), max(len(self.keys) - 1, 0))
+        hit = self.keys[places] == wanted if len(self.keys) else np.zeros(len(wanted), np.bool_)
+        relevant = np.zeros(ids.size, np.bool_)
+        relevant[maybe[hit]] = True
+        return relevant.reshape(ids.shape), self.grades[places[hit]]
 
-    def ideal(self, depth: int) -> Matrix:
-        """Returns the gains of the best possible ranking of all judged documents, `[q, depth]`."""
-        if self.query_codes is not None:
-            return (np.arange(depth)[None] < self.relevant[:, None]).astype(np.float64)
-        ideal = np.zeros((len(self.grades), depth))
-        for number, given in enumerate(self.grades):
-            best = sorted(given.values(), reverse=True)[:depth]
-            ideal[number, : len(best)] = best
-        return ideal
+    @cached_property
+    def ideal(self) -> tuple[Ints, Ints, Floats]:
+        """The ideal ranking of graded judgements: query, rank from 0, grade of every relevant pair [p]."""
+        assert self.keys is not None
+        assert self.grades is not None
+        rows = self.keys // self.documents
+        order = np.lexsort((-self.grades, rows))
+        starts = np.cumsum(self.relevant) - self.relevant
+        return rows, np.arange(len(rows)) - starts[rows], self.grades[order]
+
+
+def _check_triples(rows: Ints, positions: Ints, grades: Floats, queries: int, documents: int) -> None:
+    bad = ~np.isfinite(grades) | (grades < 0)
+    if bad.any():
+        raise InvalidRequestError(
+            f"grades must be finite and at least 0, but {int(bad.sum())} are not, the first is {grades[bad][0]}"
+        )
+    unknown = (positions < 0) | (positions >= documents)
+    if unknown.any():
+        raise InvalidRequestError(
+            f"a judgement names document {positions[unknown][0]}, but the index has {documents} documents"
+        )
+    if ((rows < 0) | (rows >= queries)).any():
+        raise InvalidRequestError(f"a judgement names a query that is not among the {queries} queries")
+
+
+def _own_positions(self_positions: Ints | None, queries: int, documents: int) -> Ints:
+    """Checks the queries' own positions and the sizes of both sets."""
+    if queries < 1 or documents < 1:
+        raise InvalidRequestError(
+            f"metrics need at least one query and one index document, got {queries} and {documents}"
+        )
+    if self_positions is None:
+        return np.full(queries, PAD, np.int64)
+    own = np.asarray(self_positions, np.int64)
+    if own.shape != (queries,):
+        raise InvalidRequestError(f"self_positions needs one entry for each of the {queries} queries, got {own.shape}")
+    if ((own < PAD) | (own >= documents)).any():
+        raise InvalidRequestError(f"self_positions names a document that is not among the {documents} in the index")
+    return own

@@ -10,6 +10,9 @@ import numpy as np
 from tunevane.core.metrics.ranking import Ints
 from tunevane.errors import InvalidRequestError
 
+NONE_IN_QUERIES, NONE_IN_INDEX = -1, -2
+"""Codes of a missing label: different, so that two missing labels are not one."""
+
 
 def canonical(label: object) -> str:
     """Turns a label into the string by which it is compared; integral floats become ints first.
@@ -26,7 +29,9 @@ def canonical(label: object) -> str:
         return str(int(number)) if number.is_integer() else str(number)
     if isinstance(label, bool | int | np.integer | np.bool_):
         return str(label)
-    raise InvalidRequestError(f"a label is {label!r} of type {type(label).__name__}; labels must be strings or numbers")
+    raise InvalidRequestError(
+        f"a label is {str(label)[:80]} of type {type(label).__name__}; labels must be strings or numbers"
+    )
 
 
 def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Ints, int]:
@@ -37,8 +42,8 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
     """
     query_labels, index_labels = _plain(queries), _plain(index)
     numbers: dict[str, int] = {}
-    # Most labels are repeats: the raw value is looked up first, so each is canonicalised about once. The
-    # type is part of the key because 1 == True == 1.0 as dictionary keys.
+    # Most labels are repeats: the raw value is looked up first, so each is canonicalised about once. The type
+    # is part of the key because 1 == True == 1.0 as dictionary keys.
     seen: dict[tuple[type, object], int] = {}
 
     def number(label: object) -> int:
@@ -51,10 +56,13 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
             seen[type(label), label] = known
         return known
 
-    index_codes = np.fromiter(map(number, index_labels), np.int64, len(index_labels))
-    query_codes = np.fromiter(map(number, query_labels), np.int64, len(query_labels))
-    return query_codes, index_codes, len(numbers)
+    index_codes = [NONE_IN_INDEX if label is None else number(label) for label in index_labels]
+    query_codes = [NONE_IN_QUERIES if label is None else number(label) for label in query_labels]
+    return np.array(query_codes, np.int64), np.array(index_codes, np.int64), len(numbers)
 
 
 def _plain(labels: Iterable[object]) -> list[object]:
-    return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    if isinstance(labels, np.ndarray):
+        values: list[object] = labels.tolist()
+        return values
+    return list(labels)

@@ -57,11 +57,9 @@ def describe(name: str) -> MetricInfo:
     Raises:
         InvalidRequestError: Nothing of that name exists; the sentence lists what does.
     """
-    family, at, cutoffs = name.partition("@")
-    if cutoffs == "k":
-        metric = _find(family, name)
-        if metric.takes_cutoff:
-            return metric.info
+    family = name.removesuffix("@k")
+    if family != name and (metric := _find(family, name)).takes_cutoff:
+        return metric.info
     asked = list(_expand(name, 1))
     if len(asked) != 1:
         raise InvalidRequestError(f"'{name}' names {len(asked)} metrics; describe one at a time")
