@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
 from tunevane.callback.base import Callback
-from tunevane.core import metrics as catalogue
+from tunevane.core import scoring as catalogue
 from tunevane.errors import Problem, TunevaneError
 
 _DISTANCES = {

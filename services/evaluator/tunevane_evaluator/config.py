@@ -1,0 +1,49 @@
+"""Settings of the evaluator service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunevane.errors import Problem
+
+
+@dataclass(frozen=True)
+class EvaluatorConfig:
+    """Settings: `TUNEVANE_EVALUATOR_<NAME>`, or table `[evaluator]` of the settings file."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = 50052
+    """Port to listen on; 0 lets the system choose."""
+
+    state_dir: Path = Path(".tunevane/evaluator")
+    """Cache of blobs and remembered results; losing it costs time only."""
+
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+
+    qdrant_url: str | None = None
+    """gRPC address of a Qdrant server; None runs the embedded engine in a child process."""
+
+    qdrant_api_key: str | None = None
+    """Key of the Qdrant server."""
+
+    queue_limit: int = 64
+    """Evaluations that may wait; more are refused."""
+
+    blob_limit_bytes: int = 20_000_000_000
+    """Size of the blob cache; the least recently used blobs make room."""
+
+    drain_seconds: float = 5.0
+    """How long calls under way may go on at shutdown."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields what is wrong with the values."""
+        if not 0 <= self.port <= 65535:
+            yield Problem("port", f"must be in [0, 65535], not {self.port}")
+        for name in ("queue_limit", "blob_limit_bytes"):
+            if getattr(self, name) < 1:
+                yield Problem(name, f"must be at least 1, not {getattr(self, name)}")

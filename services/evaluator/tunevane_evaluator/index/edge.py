@@ -1,0 +1,181 @@
+"""The embedded engine in a process of its own: `python -m tunevane_evaluator.index.edge FOLDER`.
+
+qdrant-edge holds the interpreter lock for seconds and shares no models with qdrant-client. So it runs here, behind
+the few calls of Qdrant's gRPC protocol that an evaluation makes, and the evaluator has one code path for laptop
+and cluster. The port is printed on stdout; the process ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import qdrant_edge as engine
+from qdrant_client import grpc as wire
+from qdrant_client.grpc.collections_service_pb2_grpc import CollectionsServicer, add_CollectionsServicer_to_server
+from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
+from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
+
+VERSION = "edge-0.9"
+# Requests, responses and contexts are Qdrant's own untyped stubs, hence `Any`.
+
+
+class Shards:
+    """The collections, one shard and one folder each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shards: dict[str, tuple[engine.EdgeShard, Path]] = {}
+        self._lock = threading.Lock()
+
+    def create(self, name: str, dimensions: int, distance: engine.Distance) -> None:
+        """Makes a collection that is never indexed and needs no write-ahead log."""
+        place = Path(tempfile.mkdtemp(dir=self._folder))
+        config = engine.EdgeConfig(
+            vectors=engine.EdgeVectorParams(size=dimensions, distance=distance),
+            optimizers=engine.EdgeOptimizersConfig(indexing_threshold=0),
+            wal_enabled=False,
+        )
+        shard = engine.EdgeShard.create(str(place), config)
+        with self._lock:
+            self._shards[name] = (shard, place)
+
+    def get(self, name: str, context: Any) -> engine.EdgeShard:
+        """Returns a collection, or ends the call with NOT_FOUND."""
+        with self._lock:
+            if name not in self._shards:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"there is no collection {name}")
+            return self._shards[name][0]
+
+    def drop(self, name: str) -> bool:
+        """Removes a collection and its files."""
+        with self._lock:
+            shard, place = self._shards.pop(name, (None, None))
+        if shard is None or place is None:
+            return False
+        shard.close()
+        shutil.rmtree(place, ignore_errors=True)
+        return True
+
+    def names(self) -> list[str]:
+        """Lists the collections."""
+        with self._lock:
+            return sorted(self._shards)
+
+
+class Collections(CollectionsServicer):
+    """Makes, lists and removes collections."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+
+    def Create(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Makes a collection."""
+        params = request.vectors_config.params
+        distances = {wire.Distance.Dot: engine.Distance.Dot, wire.Distance.Euclid: engine.Distance.Euclid}
+        if params.distance not in distances:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this engine is asked for Dot and Euclid only")
+        self._shards.create(request.collection_name, params.size, distances[params.distance])
+        return wire.CollectionOperationResponse(result=True)
+
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Removes a collection."""
+        return wire.CollectionOperationResponse(result=self._shards.drop(request.collection_name))
+
+    def List(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Lists the collections."""
+        names = [wire.CollectionDescription(name=name) for name in self._shards.names()]
+        return wire.ListCollectionsResponse(collections=names)
+
+
+class Points(PointsServicer):
+    """Stores, counts and searches vectors."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+
+    def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Stores vectors."""
+        shard = self._shards.get(request.collection_name, context)
+        points = [
+            engine.Point(point.id.num, memoryview(np.fromiter(point.vectors.vector.dense.data, np.float32)))
+            for point in request.points
+        ]
+        try:
+            shard.update(engine.UpdateOperation.upsert_points(points))
+        except Exception as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return wire.PointsOperationResponse(result=wire.UpdateResult(status=wire.UpdateStatus.Completed))
+
+    def Count(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Counts vectors."""
+        shard = self._shards.get(request.collection_name, context)
+        return wire.CountResponse(result=wire.CountResult(count=shard.count(engine.CountRequest(exact=True))))
+
+    def QueryBatch(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Searches for several queries at once."""
+        shard = self._shards.get(request.collection_name, context)
+        queries = [
+            engine.QueryRequest(
+                limit=query.limit,
+                query=engine.Query.Nearest(list(query.query.nearest.dense.data)),
+                params=engine.SearchParams(exact=query.params.exact),
+                with_payload=False,
+                with_vector=False,
+            )
+            for query in request.query_points
+        ]
+        try:
+            found = shard.query_batch(engine.QueryBatchRequest(queries))
+        except Exception as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return wire.QueryBatchResponse(
+            result=[
+                wire.BatchResult(
+                    result=[wire.ScoredPoint(id=wire.PointId(num=hit.id), score=hit.score) for hit in hits]
+                )
+                for hits in found
+            ]
+        )
+
+
+class Health(QdrantServicer):
+    """Says hello."""
+
+    def HealthCheck(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Says hello."""
+        return wire.HealthCheckReply(title="qdrant-edge", version=VERSION)
+
+
+def main(folder: Path) -> None:
+    """Serves until stdin ends."""
+    shards = Shards(folder)
+    options = [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+    ]
+    server = grpc.server(ThreadPoolExecutor(4), options=options)
+    add_CollectionsServicer_to_server(Collections(shards), server)
+    add_PointsServicer_to_server(Points(shards), server)
+    add_QdrantServicer_to_server(Health(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    # The parent holds the other end: whatever way it dies, this read returns.
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

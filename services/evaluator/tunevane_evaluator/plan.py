@@ -1,0 +1,89 @@
+"""An evaluation's request, checked and named by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+from tunevane.api.evaluator.v1 import evaluator_service_pb2
+from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
+from tunevane.core import bundles, scoring
+from tunevane.errors import InvalidRequestError, Problem
+from tunevane.nn import models
+
+VERSION = 1
+"""Part of every key; a change of what a result means raises it."""
+
+DEFAULT_LIMIT = 20
+
+
+def limit_of(plan: evaluation_pb2.EvaluationPlan) -> int:
+    """Returns the results fetched per query."""
+    return plan.limit or DEFAULT_LIMIT
+
+
+def check(request: evaluator_service_pb2.EvaluateRequest) -> None:
+    """Refuses a request that cannot work.
+
+    Raises:
+        InvalidRequestError: Lists every problem.
+
+    """
+    found = list(_problems(request))
+    try:
+        models.check(request.model, "model")
+    except InvalidRequestError as error:
+        found.extend(error.problems)
+    if found:
+        raise InvalidRequestError(found)
+
+
+def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Problem]:
+    plan = request.plan
+    named = {"checkpoint": request.checkpoint, "plan.query_data": plan.query_data}
+    if plan.HasField("index_data"):
+        named["plan.index_data"] = plan.index_data
+    for field, bundle in named.items():
+        try:
+            bundles.check(bundle)
+        except InvalidRequestError as error:
+            yield Problem(field, str(error))
+    if not 1 <= limit_of(plan) <= 1000:
+        yield Problem("plan.limit", f"must be in [1, 1000], not {plan.limit}")
+    for field in ("example_count", "query_sample_size", "batch_size"):
+        if getattr(plan, field) < 0:
+            yield Problem(f"plan.{field}", f"must be at least 0, not {getattr(plan, field)}")
+    for field in ("model", "index_model"):
+        if getattr(plan, field):
+            yield Problem(f"plan.{field}", f"this checkpoint holds one model, and none named '{getattr(plan, field)}'")
+    enums = {
+        "distance": evaluation_pb2.Distance,
+        "tie_policy": evaluation_pb2.TiePolicy,
+        "precision": evaluation_pb2.Precision,
+    }
+    for field, enum in enums.items():
+        if getattr(plan, field) not in enum.values():
+            yield Problem(f"plan.{field}", f"has the unknown value {getattr(plan, field)}")
+    for metric in plan.metrics:
+        try:
+            scoring.full_names([metric])
+        except InvalidRequestError as error:
+            yield Problem("plan.metrics", str(error))
+
+
+def refs(request: evaluator_service_pb2.EvaluateRequest) -> list[blob_pb2.BlobRef]:
+    """Lists the blobs that the evaluation reads."""
+    plan = request.plan
+    found = [*bundles.refs(request.checkpoint), *bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
+    for name in sorted(request.model.attachments):
+        found.extend(bundles.refs(request.model.attachments[name]))
+    return found
+
+
+def key(request: evaluator_service_pb2.EvaluateRequest) -> str:
+    """Names an evaluation by everything that its result depends on."""
+    content = evaluator_service_pb2.EvaluateRequest(
+        model=request.model, checkpoint=request.checkpoint, plan=request.plan
+    )
+    return blake3(b"%d\0" % VERSION + content.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,102 @@
+"""EvaluatorService: checks, remembers, and hands the rest to the lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tunevane import log
+from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
+from tunevane.api.evaluator.v1 import evaluator_service_pb2_grpc
+from tunevane.api.type.v1 import metric_pb2
+from tunevane.core import scoring
+from tunevane.errors import BlobsMissingError
+from tunevane.storage.blobs import BlobStore
+from tunevane_evaluator import plan as plans
+from tunevane_evaluator.cache import make_room
+from tunevane_evaluator.config import EvaluatorConfig
+from tunevane_evaluator.device import Device
+from tunevane_evaluator.lane import Job, Lane, Results
+
+_log = log.get("evaluator")
+
+
+class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
+    """Measures how well checkpoints retrieve."""
+
+    def __init__(self, config: EvaluatorConfig, store: BlobStore, device: Device) -> None:
+        self._config = config
+        self._store = store
+        self._device = device
+        self._lane = Lane(config.queue_limit)
+        self._results = Results(config.state_dir / "results.sqlite")
+
+    async def Evaluate(  # noqa: N802  # the contract's name
+        self, request: wire.EvaluateRequest, context: Any
+    ) -> AsyncIterator[wire.EvaluateResponse]:
+        """Evaluates a checkpoint: progress, then the result."""
+        await asyncio.to_thread(plans.check, request)
+        key = plans.key(request)
+        remembered = await asyncio.to_thread(self._remembered, key)
+        if remembered is not None:
+            yield wire.EvaluateResponse(result=remembered)
+            return
+        await asyncio.to_thread(self._demand_blobs, request)
+
+        def compute(job: Job, report: Any) -> wire.EvaluationResult:
+            result = self._device.evaluate(request, report, job.check)
+            self._results.put(key, result)
+            make_room(self._store, self._config.blob_limit_bytes, keep={ref.blake3 for ref in plans.refs(request)})
+            _log.info(
+                "evaluated run=%s queries=%d documents=%d seconds=%s",
+                request.run,
+                result.query_count,
+                result.document_count,
+                {name: round(value, 3) for name, value in sorted(result.seconds.items())},
+            )
+            return result
+
+        async for update in self._lane.submit(key, compute):
+            if isinstance(update, wire.EvaluationResult):
+                yield wire.EvaluateResponse(result=update)
+            else:
+                yield wire.EvaluateResponse(progress=update)
+
+    def _remembered(self, key: str) -> wire.EvaluationResult | None:
+        result = self._results.get(key)
+        if result is None:
+            return None
+        files = [result.per_query, *([result.examples] if result.HasField("examples") else [])]
+        if self._store.missing(files):
+            self._results.forget(key)
+            return None
+        self._store.touch(files)
+        result.computed = False
+        return result
+
+    def _demand_blobs(self, request: wire.EvaluateRequest) -> None:
+        refs = plans.refs(request)
+        missing = self._store.missing(refs)
+        if missing:
+            raise BlobsMissingError(
+                f"{len(missing)} of the evaluation's files are not here; upload them to this server's BlobService first",
+                {"count": str(len(missing)), "first": missing[0][0].blake3},
+            )
+        self._store.touch(refs)
+
+    async def ListMetrics(  # noqa: N802  # the contract's name
+        self, request: wire.ListMetricsRequest, context: Any
+    ) -> wire.ListMetricsResponse:
+        """Lists the metrics that plans can name."""
+        directions = {"max": metric_pb2.DIRECTION_MAXIMIZE, "min": metric_pb2.DIRECTION_MINIMIZE}
+        specs = [
+            metric_pb2.MetricSpec(name=info.name, direction=directions[info.direction], description=info.formula)
+            for info in sorted(scoring.list_metrics(), key=lambda info: info.name)
+        ]
+        return wire.ListMetricsResponse(metrics=specs)
+
+    def close(self) -> None:
+        """Stops what is under way."""
+        self._lane.close()
+        self._results.close()
