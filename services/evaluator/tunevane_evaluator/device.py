@@ -81,7 +81,7 @@ class Device:
             except UnavailableError as error:
                 if attempt == ATTEMPTS:
                     raise
-                pause = min(0.2 * 2**attempt, 5.0) * random.uniform(0.5, 1.0)  # noqa: S311  # only spreads retries
+                pause = min(0.2 * 2**attempt, 5.0) * random.uniform(0.5, 1.0)  # only spreads retries
                 _log.warning("repeating evaluation run=%s attempt=%d why=%s", request.run, attempt, error)
                 time.sleep(pause)
         raise AssertionError("unreachable")

@@ -14,7 +14,7 @@ import numpy as np
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import evaluation_pb2, metric_pb2
-from tunevane.core import scoring
+from tunevane.core import metrics as scoring
 from tunevane.core.dataset import Dataset
 from tunevane.errors import EvaluationFailedError
 from tunevane.nn.encode import Encoder, Floats
@@ -143,7 +143,8 @@ def _vectors(work: Work, data: Dataset, step: wire.EvaluationStep, what: str) ->
         if not finite.all():
             names = [data.items[positions[row]].id for row in np.flatnonzero(~finite)[:5]]
             raise EvaluationFailedError(
-                f"the model gives embeddings that are not finite, for {what} {', '.join(names)}; training has diverged, so lower the learning rate"
+                f"the model gives embeddings that are not finite, for {what} {', '.join(names)}; "
+                "training has diverged, so lower the learning rate"
             )
         if not is_euclidean(plan):
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -215,7 +216,7 @@ def _score(
     judged = _judgements(queries, documents, own)
     names = list(plan.metrics) or None
     ties = "position" if plan.tie_policy == evaluation_pb2.TIE_POLICY_POSITION else "expected"
-    scored = scoring.evaluate(ranking, judged, names, limit=plans.limit_of(plan), ties=ties)  # type: ignore[arg-type]
+    scored = scoring.evaluate(ranking, judged, names, limit=plans.limit_of(plan), ties=ties)
     if scored.queries_without_relevant:
         work.warnings.append(
             f"{scored.queries_without_relevant} of {len(queries.items)} queries have no relevant document in the index"
@@ -259,7 +260,7 @@ def _judgements(
         {position_of[name]: grade for name, grade in item.relevant.items() if name in position_of}
         for item in queries.items
     ]
-    return scoring.Judgements.from_qrels(grades, own)
+    return scoring.Judgements.from_qrels(grades, len(documents.items), own)
 
 
 def _examples(

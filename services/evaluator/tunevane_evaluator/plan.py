@@ -8,7 +8,8 @@ from blake3 import blake3
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
-from tunevane.core import bundles, scoring
+from tunevane.core import bundles
+from tunevane.core.metrics.registry import resolve
 from tunevane.errors import InvalidRequestError, Problem
 from tunevane.nn import models
 
@@ -67,7 +68,7 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
             yield Problem(f"plan.{field}", f"has the unknown value {getattr(plan, field)}")
     for metric in plan.metrics:
         try:
-            scoring.full_names([metric])
+            resolve([metric], DEFAULT_LIMIT)
         except InvalidRequestError as error:
             yield Problem("plan.metrics", str(error))
 

@@ -10,7 +10,7 @@ from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.evaluator.v1 import evaluator_service_pb2_grpc
 from tunevane.api.type.v1 import metric_pb2
-from tunevane.core import scoring
+from tunevane.core import metrics as scoring
 from tunevane.errors import BlobsMissingError
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator import plan as plans

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
 from tunevane.callback.base import Callback
-from tunevane.core import scoring as catalogue
+from tunevane.core.metrics.registry import resolve
 from tunevane.errors import Problem, TunevaneError
 
 _DISTANCES = {
@@ -96,16 +96,14 @@ class EvaluationCallback(Callback):
             yield Problem("num_example_queries", f"must be at least 0, not {self.num_example_queries}")
         if not self.timeout_seconds > 0:
             yield Problem("timeout_seconds", f"must be positive, not {self.timeout_seconds}")
-        for metric in self.metrics or ():
-            try:
-                catalogue.describe(metric)
-            except (TunevaneError, ValueError) as error:
-                yield Problem("metrics", str(error))
+        try:
+            resolve(self.metrics, max(self.limit, 1))
+        except TunevaneError as error:
+            yield Problem("metrics", str(error))
 
     def measured(self, model_name: str) -> list[str]:
         """Lists the full names of the metrics that it will give."""
-        plain = self.metrics if self.metrics is not None else catalogue.DEFAULT_METRICS
-        return [self.full_name(metric, model_name) for metric in plain]
+        return [self.full_name(asked.name, model_name) for asked in resolve(self.metrics, self.limit)]
 
     def full_name(self, metric: str, model_name: str) -> str:
         """Names a metric of this evaluation: `<caption>_<model>_<metric>`."""
