@@ -47,6 +47,7 @@ def required_depth(metrics: Sequence[str] | None, limit: int, judgements: Judgem
 
     Raises:
         InvalidRequestError: As `evaluate`.
+
     """
     return _depth(resolve(metrics, limit), judgements)
 
@@ -70,6 +71,7 @@ def evaluate(
 
     Raises:
         InvalidRequestError: A name is unknown, a cut-off is below 1, or ranking and judgements do not fit.
+
     """
     asked = resolve(metrics, limit)
     if ties not in ("expected", "position"):
@@ -93,6 +95,7 @@ def combine(parts: Sequence[Evaluation]) -> Evaluation:
 
     Raises:
         InvalidRequestError: There are no parts, or they hold different metrics.
+
     """
     if not parts:
         raise InvalidRequestError("there is nothing to combine: no evaluation was given")

@@ -78,6 +78,7 @@ def entries(
         grades: Grades of the relevant results in row order; None: all 1.
         depth: How many places matter.
         ties: Whether equal scores are taken in expectation; otherwise the order counts as it is.
+
     """
     tied = _rows_with_ties(scores, ids) if ties else np.zeros(len(ids), np.bool_)
     if not tied.any():

@@ -58,6 +58,7 @@ class Judgements:
 
         Raises:
             InvalidRequestError: A set is empty, a label is of no usable type, or a position is not in the index.
+
         """
         query_codes, index_codes, distinct = labels.codes(query_labels, index_labels)
         own = _own_positions(self_positions, len(query_codes), len(index_codes))
@@ -76,6 +77,7 @@ class Judgements:
 
         Raises:
             InvalidRequestError: A set is empty, a grade is negative or not finite, or a position is not in the index.
+
         """
         counts = np.fromiter(map(len, qrels), np.int64, len(qrels))
         total = int(counts.sum())
@@ -98,6 +100,7 @@ class Judgements:
 
         Raises:
             InvalidRequestError: As `from_qrels`, or a pair is judged twice.
+
         """
         own = _own_positions(self_positions, queries, documents)
         rows, positions = np.asarray(query_positions, np.int64), np.asarray(index_positions, np.int64)
@@ -131,6 +134,7 @@ class Judgements:
 
         Returns:
             Whether each is relevant [q, k], and the grades of the relevant ones in row order (None: all 1).
+
         """
         if self.query_codes is not None and self.index_codes is not None:
             return self.index_codes[ids] == self.query_codes[:, None], None

@@ -19,6 +19,7 @@ def canonical(label: object) -> str:
 
     Raises:
         InvalidRequestError: The label is not a string, a number or a truth value, or is not finite.
+
     """
     if isinstance(label, str):
         return label
@@ -39,6 +40,7 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
 
     Returns:
         Codes of the queries [q], codes of the index documents [d], and how many distinct labels there are.
+
     """
     query_labels, index_labels = _plain(queries), _plain(index)
     numbers: dict[str, int] = {}

@@ -29,6 +29,7 @@ class Ranking:
     Raises:
         InvalidRequestError: Shapes differ, a score of a result is not finite, a row is not ordered, or a pad
             stands before a result.
+
     """
 
     ids: Ints

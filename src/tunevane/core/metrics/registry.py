@@ -39,6 +39,7 @@ def resolve(names: Sequence[str] | None, limit: int) -> list[Asked]:
 
     Raises:
         InvalidRequestError: `limit` or a cut-off is below 1, no metric is asked for, or a name is unknown.
+
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise InvalidRequestError(f"limit must be a whole number of at least 1, got {limit!r}")
@@ -56,6 +57,7 @@ def describe(name: str) -> MetricInfo:
 
     Raises:
         InvalidRequestError: Nothing of that name exists; the sentence lists what does.
+
     """
     family = name.removesuffix("@k")
     if family != name and (metric := _find(family, name)).takes_cutoff:

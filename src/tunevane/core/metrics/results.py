@@ -164,6 +164,7 @@ def _average_precision_across(groups: Groups, fixed: Floats, k: int) -> Floats:
         groups: One group per row [n].
         fixed: Sum of precisions at the relevant ranks before the group [n].
         k: The cut-off.
+
     """
     width = k - int(groups.start.min())
     x = np.arange(width + 1.0)
