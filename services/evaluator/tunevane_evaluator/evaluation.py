@@ -224,7 +224,8 @@ def _score(
         )
     if scored.collapsed_fraction > 0.01:
         work.warnings.append(
-            f"for {scored.collapsed_fraction:.0%} of the queries all results have the same score; has the model collapsed?"
+            f"for {scored.collapsed_fraction:.0%} of the queries all results have the same score;"
+            " has the model collapsed?"
         )
     archive = io.BytesIO()
     np.savez(archive, **scored.per_query)  # type: ignore[arg-type]  # numpy's own signature takes arrays by name
@@ -273,7 +274,7 @@ def _examples(
     """Shows the results of some queries; the same queries for every checkpoint."""
     count = min(work.plan.example_count, len(queries.items))
     chosen: Sequence[int] = sorted(random.Random(work.plan.seed + 1).sample(range(len(queries.items)), count))
-    gains = judged.gains(ranking.ids)
+    relevant, _ = judged.find(ranking.ids)
     shown = []
     for number in chosen:
         item = queries.items[number]
@@ -282,9 +283,9 @@ def _examples(
                 "id": documents.items[position].id,
                 "text": documents.items[position].text,
                 "score": round(float(score), 6),
-                "relevant": bool(gain > 0),
+                "relevant": bool(hit),
             }
-            for position, score, gain in zip(ranking.ids[number], ranking.scores[number], gains[number], strict=True)
+            for position, score, hit in zip(ranking.ids[number], ranking.scores[number], relevant[number], strict=True)
             if position >= 0
         ]
         shown.append({"id": item.id, "text": item.text, "results": results[: plans.limit_of(work.plan)]})

@@ -80,7 +80,7 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         missing = self._store.missing(refs)
         if missing:
             raise BlobsMissingError(
-                f"{len(missing)} of the evaluation's files are not here; upload them to this server's BlobService first",
+                f"{len(missing)} of the evaluation's files are not here; upload them to this server first",
                 {"count": str(len(missing)), "first": missing[0][0].blake3},
             )
         self._store.touch(refs)

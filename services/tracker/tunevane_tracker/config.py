@@ -52,6 +52,9 @@ class TrackerConfig:
     wandb_finish_seconds: int = 30
     """How long W&B may take for the rest of a run that has ended, before it is tried again."""
 
+    wandb_transmit_seconds: float = 15.0
+    """How often W&B gets what has gathered; tests make it short."""
+
     max_runs: int = 100_000
     """Runs that are kept; the events of further ones are refused."""
 

@@ -118,6 +118,7 @@ class Appended:
     """The run, as it was at the commit."""
 
 
+_EDGES = frozenset({"run_started", "run_ended"})
 _COLUMNS = "number, uid, name, config, created, acked, ended, conflicts"
 
 
@@ -158,7 +159,7 @@ class Journal:
         `ResourceExhaustedError` when there are too many runs; nothing is stored then.
         """
         rows = [(event.sequence, event.SerializeToString(deterministic=True)) for event in events]
-        ends = any(event.HasField("run_ended") for event in events)
+        ends = {event.sequence: event.HasField("run_ended") for event in events if event.WhichOneof("kind") in _EDGES}
         return self.writer.submit(lambda connection: self._append(connection, name, uid, rows, ends, config))
 
     def _append(
@@ -167,7 +168,7 @@ class Journal:
         name: str,
         uid: str,
         rows: list[tuple[int, bytes]],
-        ends: bool,
+        ends: Mapping[int, bool],
         config: Mapping[str, object] | None,
     ) -> Appended:
         run = self._find(connection, "uid = ?", uid)
@@ -187,10 +188,13 @@ class Journal:
         conflicts = self._conflicts(connection, run, old)
         connection.executemany("INSERT INTO events VALUES (?, ?, ?)", [(run.number, *row) for row in new])
         acked = new[-1][0] if new else run.acked
+        ended = run.ended
+        for sequence in sorted(ends.keys() & {row[0] for row in new}):
+            ended = self._clock() if ends[sequence] else None
         if new or conflicts:
             connection.execute(
                 "UPDATE runs SET acked = ?, conflicts = conflicts + ?, ended = ? WHERE number = ?",
-                (acked, conflicts, (self._clock() if ends else None) if new else run.ended, run.number),
+                (acked, conflicts, ended, run.number),
             )
         current = self._find(connection, "number = ?", run.number)
         assert current is not None
@@ -242,6 +246,15 @@ class Journal:
         query = f"SELECT {_COLUMNS} FROM runs ORDER BY ended IS NOT NULL, number DESC LIMIT ?"  # noqa: S608
         with self._lock:
             return [_run(row) for row in self._reader.execute(query, (limit,))]
+
+    def live(self, ended_after: float) -> list[TrackedRun]:
+        """Lists the runs that have not ended, or ended later than that, the former first, then the newest first."""
+        query = (
+            f"SELECT {_COLUMNS} FROM runs WHERE ended IS NULL OR ended > ? "  # noqa: S608 - constant
+            "ORDER BY ended IS NOT NULL, number DESC"
+        )
+        with self._lock:
+            return [_run(row) for row in self._reader.execute(query, (ended_after,))]
 
     def events(self, run: TrackedRun, after_sequence: int, limit: int) -> list[Event]:
         """Reads the next events of a run, at most `limit`."""

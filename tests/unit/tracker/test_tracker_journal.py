@@ -83,9 +83,7 @@ def test_too_many_runs_are_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chunks=st.lists(st.tuples(st.integers(0, len(RUN)), st.integers(0, 7)), max_size=12))
-def test_any_calls_leave_a_beginning_of_the_run(
-    journal: Journal, chunks: list[tuple[int, int]]
-) -> None:
+def test_any_calls_leave_a_beginning_of_the_run(journal: Journal, chunks: list[tuple[int, int]]) -> None:
     uid, acked = uuid4().hex, 0
     for begin, size in chunks:
         events = RUN[begin : begin + size]
