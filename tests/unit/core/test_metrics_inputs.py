@@ -198,7 +198,7 @@ def test_bad_grades(grade: float) -> None:
 
 
 def test_bad_judgements() -> None:
-    with pytest.raises(InvalidRequestError, match="names document 5, but the index has 2"):
+    with pytest.raises(InvalidRequestError, match="names document 5, but"):
         Judgements.from_qrels([{5: 1.0}], 2)
     with pytest.raises(InvalidRequestError, match="judges the same document twice"):
         Judgements.from_triples([0, 0], [1, 1], [1.0, 2.0], 1, 2)

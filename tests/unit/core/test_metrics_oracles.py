@@ -2,11 +2,11 @@
 
 from typing import Any  # pytrec_eval is untyped
 
-import ir_measures  # type: ignore[import-untyped]  # it ships no types
+import ir_measures
 import numpy as np
 import numpy.typing as npt
 import pytest
-import pytrec_eval  # type: ignore[import-untyped]  # it ships no types
+import pytrec_eval
 
 from tunevane.core.metrics import DEFAULT_METRICS, Judgements, Ranking, evaluate, plain
 

@@ -16,6 +16,7 @@ def reference(rel: Sequence[int], total: int, k: int | None = None) -> dict[str,
         rel: 1 for a relevant result, 0 for another, best first.
         total: R, the relevant documents in the index.
         k: How many results count; average precision, reciprocal rank and R-precision always see them all.
+
     """
     cut = list(rel if k is None else rel[:k])
     hits = sum(cut)
@@ -44,6 +45,7 @@ def standard(grades: Sequence[float], judged: Sequence[float], k: int) -> dict[s
         grades: Grade of each result, best result first; 0 where it is not relevant.
         judged: The grades of all relevant documents of the index, in any order.
         k: The cut-off.
+
     """
     cut, total = grades[:k], len(judged)
     ranks = [rank for rank, grade in enumerate(cut, 1) if grade > 0]

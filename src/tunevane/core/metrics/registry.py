@@ -41,7 +41,7 @@ def resolve(names: Sequence[str] | None, limit: int) -> list[Asked]:
         InvalidRequestError: `limit` or a cut-off is below 1, no metric is asked for, or a name is unknown.
 
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if type(limit) is not int or limit < 1:
         raise InvalidRequestError(f"limit must be a whole number of at least 1, got {limit!r}")
     if isinstance(names, str):
         raise InvalidRequestError(f"metrics must be a list of names, got the string '{names}'; write ['{names}']")

@@ -90,7 +90,7 @@ class Results:
         row, rank, grade = judged.ideal
         inside = rank < k
         value = grade[inside] * weights(np.arange(1.0, k + 1.0))[rank[inside]]
-        return np.bincount(row[inside], value, minlength=judged.queries)
+        return np.bincount(row[inside], value, minlength=judged.queries).astype(np.float64, copy=False)
 
     def hits_at_total(self) -> Floats:
         """Relevant results among the first R [q]."""
@@ -119,22 +119,26 @@ class Results:
         found = self._entries
         inside = found.rank < limit[found.row]
         value = found.joint[inside] / (found.rank[inside] + 1)
-        return np.bincount(found.row[inside], value, minlength=len(limit))[rows]
+        sums: Floats = np.bincount(found.row[inside], value, minlength=len(limit)).astype(np.float64, copy=False)[rows]
+        return sums
 
     @cached_property
     def _ranks(self) -> Floats:
-        return self._entries.rank + 1.0
+        ranks: Floats = self._entries.rank + 1.0
+        return ranks
 
     def _weigh(self, weights: Weights) -> Floats:
         deepest = int(self._entries.rank.max(initial=-1)) + 1
-        return weights(np.arange(1.0, deepest + 1.0))[self._entries.rank]
+        weight: Floats = weights(np.arange(1.0, deepest + 1.0))[self._entries.rank]
+        return weight
 
     @cached_property
     def _bins(self) -> Ints:
         """For each entry [e], `row * (cut-offs + 1) + the first cut-off that includes it`."""
         deepest = int(self._entries.rank.max(initial=-1)) + 1
         places = np.searchsorted(self._cutoffs, np.arange(deepest), side="right")
-        return self._entries.row * (len(self._cutoffs) + 1) + places[self._entries.rank]
+        bins: Ints = self._entries.row * (len(self._cutoffs) + 1) + places[self._entries.rank]
+        return bins
 
     def _sum(self, key: object, values: Floats | None, k: int) -> Floats:
         """Adds up values [e] (None: ones) per query and cut-off, once per key."""
@@ -190,4 +194,5 @@ def _average_precision_across(groups: Groups, fixed: Floats, k: int) -> Floats:
     numerator += share * (x - 1.0) / np.maximum(slots - 1.0, 1.0) * rising
     found = before + x
     value = np.divide(numerator, found, out=np.zeros_like(numerator), where=found > 0)
-    return (chance * value).sum(axis=1)
+    mean: Floats = (chance * value).sum(axis=1)
+    return mean
