@@ -155,7 +155,7 @@ def test_bad_rankings(ids: Any, scores: Any, sentence: str) -> None:
     "scores", [[3.0, math.nan, 1.0], [3.0, 2.0, math.nan], [math.nan, 2.0, 1.0], [1.0, 0.0, -math.inf]]
 )
 def test_a_score_that_is_not_finite_is_refused_wherever_it_stands(scores: list[float]) -> None:
-    with pytest.raises(InvalidRequestError, match="NaN or infinite|not ordered"):
+    with pytest.raises(InvalidRequestError, match=r"NaN or infinite|not ordered"):
         Ranking(np.array([[0, 1, 2]]), np.array([scores]))
 
 

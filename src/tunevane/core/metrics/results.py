@@ -124,7 +124,7 @@ class Results:
 
     @cached_property
     def _ranks(self) -> Floats:
-        ranks: Floats = self._entries.rank + 1.0
+        ranks: Floats = self._entries.rank.astype(np.float64) + 1.0
         return ranks
 
     def _weigh(self, weights: Weights) -> Floats:
