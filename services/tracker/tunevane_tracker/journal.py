@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -261,10 +262,10 @@ class Journal:
         query = "SELECT content FROM events WHERE run = ? AND sequence > ? ORDER BY sequence LIMIT ?"
         return [Event.FromString(row[0]) for row in self.query(query, (run.number, after_sequence, limit))]
 
-    def query(self, sql: str, values: Iterable[object] = ()) -> list[tuple[object, ...]]:
-        """Reads rows for the other parts of the tracker; the read ends before this returns."""
+    def query(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Reads rows for the other parts of the tracker; `Any`, because only the schema knows the types."""
         with self._lock:
-            return list(self._reader.execute(sql, tuple(values)))  # type: ignore[arg-type]  # sqlite's adapters
+            return list(self._reader.execute(sql, tuple(values)))
 
 
 def _same(kept: bytes, other: bytes) -> bool:

@@ -1,0 +1,163 @@
+"""Brings the journal's events to one sink: in order, each run on its own, again and again until it has them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunevane import log
+from tunevane_tracker.cursors import Cursors
+from tunevane_tracker.journal import Journal, TrackedRun
+from tunevane_tracker.sinks.port import Sink, SinkDiedError, SinkUnavailableError
+
+_log = log.get("tracker.delivery")
+
+BATCH = 500
+"""Events handed to a sink at a time."""
+
+FIRST_WAIT_SECONDS = 1.0
+LAST_WAIT_SECONDS = 60.0
+"""A failed delivery is repeated after 1, 2, 4 … 60 seconds."""
+
+
+@dataclass
+class _Task:
+    """A run that may have something for the sink."""
+
+    run: TrackedRun
+    due: float = 0.0
+    failures: int = 0
+    working: bool = False
+    wanted: bool = True
+
+
+class Delivery:
+    """The threads that serve one sink."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        journal: Journal,
+        cursors: Cursors,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        first_wait_seconds: float = FIRST_WAIT_SECONDS,
+    ) -> None:
+        """Starts the threads."""
+        self.sink = sink
+        self.restarts = 0
+        self._journal = journal
+        self._cursors = cursors
+        self._monotonic = monotonic
+        self._first_wait_seconds = first_wait_seconds
+        self._tasks: dict[str, _Task] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"sink-{sink.name}-{number}", daemon=True)
+            for number in range(sink.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def offer(self, run: TrackedRun) -> None:
+        """Says that a run has news; wants it delivered unless the sink does not mirror this run."""
+        if not self.sink.wants(run):
+            return
+        with self._changed:
+            task = self._tasks.setdefault(run.uid, _Task(run))
+            task.run, task.wanted = run, True
+            self._changed.notify()
+
+    def lag(self) -> int:
+        """Counts events that wait for the sink."""
+        with self._changed:
+            runs = [task.run for task in self._tasks.values()]
+        delivered = {run.uid: self._cursors.get(self.sink.name, run).delivered for run in runs}
+        return sum(max(0, run.acked - self.sink.position(run, delivered[run.uid])) for run in runs)
+
+    def close(self) -> None:
+        """Ends the sink and the threads; a delivery under way is broken off."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self.sink.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _next(self) -> _Task | None:
+        """Waits for a run that is due; None at the end."""
+        with self._changed:
+            while not self._closed:
+                now = self._monotonic()
+                waiting = [task for task in self._tasks.values() if task.wanted and not task.working]
+                due = [task for task in waiting if task.due <= now]
+                if due:
+                    task = min(due, key=lambda each: each.due)
+                    task.working, task.wanted = True, False
+                    return task
+                self._changed.wait(min((task.due for task in waiting), default=now + 3600.0) - now)
+        return None
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            wait_seconds = 0.0
+            more = False
+            try:
+                more = self._deliver(task.run)
+                task.failures = 0
+            except SinkUnavailableError as error:
+                wait_seconds = self._failed(task, str(error))
+            except SinkDiedError as error:
+                self.restarts += 1
+                wait_seconds = self._died(task, error)
+            except Exception as error:
+                if not self._closed:
+                    _log.exception("delivery failed sink=%s run=%s", self.sink.name, task.run.name)
+                wait_seconds = self._failed(task, f"unexpected: {type(error).__name__}")
+            with self._changed:
+                task.working = False
+                task.wanted = task.wanted or more or wait_seconds > 0.0
+                task.due = self._monotonic() + wait_seconds
+                if not task.wanted and task.run.ended is not None:
+                    self._tasks.pop(task.run.uid, None)
+                self._changed.notify()
+
+    def _deliver(self, run: TrackedRun) -> bool:
+        """Delivers the next batch and tells whether there may be more."""
+        delivered = self._cursors.get(self.sink.name, run).delivered
+        position = self.sink.position(run, delivered)
+        events = self._journal.events(run, position, BATCH)
+        if not events:
+            return False
+        aside = set(self._cursors.put_aside(self.sink.name, run))
+        self.sink.deliver(run, [event for event in events if event.sequence not in aside])
+        self._cursors.move(self.sink.name, run, max(delivered, events[-1].sequence)).result()
+        return True
+
+    def _failed(self, task: _Task, reason: str) -> float:
+        if self._closed:
+            return 0.0
+        task.failures += 1
+        if task.failures == 1:
+            _log.warning("sink waits sink=%s run=%s reason=%s", self.sink.name, task.run.name, reason)
+        self._cursors.set_problem(self.sink.name, task.run, reason)
+        return min(self._first_wait_seconds * 2.0 ** (task.failures - 1), LAST_WAIT_SECONDS)
+
+    def _died(self, task: _Task, error: SinkDiedError) -> float:
+        if self._closed:
+            return 0.0
+        if self._cursors.died(self.sink.name, task.run, error.sequence, str(error)).result():
+            _log.error(
+                "event put aside sink=%s run=%s sequence=%d reason=%s",
+                self.sink.name,
+                task.run.name,
+                error.sequence,
+                error,
+            )
+            self.sink.put_aside(task.run, error.sequence)
+            task.failures = 0
+            return 0.001
+        return self._failed(task, str(error))

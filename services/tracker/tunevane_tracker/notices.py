@@ -1,0 +1,61 @@
+"""Lines for a run's log: kept until they were handed over, and handed over once.
+
+An answer can get lost on its way. The caller then repeats its call, and a call that begins with events
+which were acknowledged before gets the lines of that answer again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import Future
+
+from tunevane_tracker.journal import Journal, TrackedRun
+
+
+class Notices:
+    """The notices of all runs; every method may be called from any thread."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Uses the journal's database."""
+        self._journal = journal
+
+    def add(self, run: TrackedRun, kind: str, text: str) -> Future[bool]:
+        """Keeps a line for a run's log; the second of one kind is ignored, and the future says so."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            query = "INSERT OR IGNORE INTO notices (run, kind, text) VALUES (?, ?, ?)"
+            return connection.execute(query, (run.number, kind, text)).rowcount == 1
+
+        return self._journal.writer.submit(work)
+
+    def has(self, run: TrackedRun, kind: str) -> bool:
+        """Tells whether a line of a kind was ever added."""
+        query = "SELECT 1 FROM notices WHERE run = ? AND kind = ?"
+        return bool(self._journal.query(query, (run.number, kind)))
+
+    def take(self, run: TrackedRun, first_sequence: int) -> Future[list[str]]:
+        """Hands over lines.
+
+        Args:
+            run: Whose lines.
+            first_sequence: Number of the first event of the call that is answered.
+
+        """
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            # The caller of an answer that arrived goes on behind the events it acknowledged.
+            query = (
+                "SELECT rowid, text FROM notices WHERE run = ? AND (answered IS NULL OR answered >= ?) ORDER BY rowid"
+            )
+            rows = connection.execute(query, (run.number, first_sequence)).fetchall()
+            (acked,) = connection.execute("SELECT acked FROM runs WHERE number = ?", (run.number,)).fetchone()
+            mark = "UPDATE notices SET answered = ? WHERE rowid = ?"
+            connection.executemany(mark, [(acked, rowid) for rowid, _ in rows])
+            return [text for _, text in rows]
+
+        return self._journal.writer.submit(work)
+
+    def waiting(self, run: TrackedRun, first_sequence: int) -> bool:
+        """Tells whether `take` would hand anything over."""
+        query = "SELECT 1 FROM notices WHERE run = ? AND (answered IS NULL OR answered >= ?) LIMIT 1"
+        return bool(self._journal.query(query, (run.number, first_sequence)))

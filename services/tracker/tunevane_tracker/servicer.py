@@ -1,0 +1,209 @@
+"""TrackerService: the gRPC side of the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from tunevane.api.tracker.v1 import tracker_service_pb2 as pb
+from tunevane.api.tracker.v1 import tracker_service_pb2_grpc
+from tunevane.api.type.v1.event_pb2 import Event
+from tunevane.core import names
+from tunevane.errors import InvalidRequestError, Problem
+from tunevane_tracker.cursors import Cursors
+from tunevane_tracker.delivery import Delivery
+from tunevane_tracker.journal import Journal, TrackedRun
+from tunevane_tracker.notices import Notices
+from tunevane_tracker.sinks.prometheus import TrackerMetrics
+from tunevane_tracker.welcome import Welcome
+
+MAX_EVENTS = 1000
+MAX_EVENT_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 18
+MAX_SEQUENCE = (1 << 63) - 1
+
+_UID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+Request = pb.PublishEventsRequest
+
+
+class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
+    """Takes events, and tells what became of them."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        notices: Notices,
+        cursors: Cursors,
+        deliveries: Sequence[Delivery],
+        metrics: TrackerMetrics,
+        welcome: Welcome,
+    ) -> None:
+        """Uses these parts; `welcome` gives a new run its first notice."""
+        self._journal = journal
+        self._notices = notices
+        self._cursors = cursors
+        self._deliveries = deliveries
+        self._metrics = metrics
+        self._welcome = welcome
+
+    async def PublishEvents(  # noqa: N802 - gRPC's name
+        self, request: Request, context: grpc.aio.ServicerContext[Request, pb.PublishEventsResponse]
+    ) -> pb.PublishEventsResponse:
+        """Stores the next events of a run; answers when they are on disk."""
+        name = check_publish(request)
+        config = _plain(request.config) if request.HasField("config") else None
+        begin = time.monotonic()
+        done = await asyncio.wrap_future(self._journal.append(name, request.uid, request.events, config))
+        self._metrics.append_seconds.observe(time.monotonic() - begin)
+        self._metrics.events.inc(done.stored)
+        self._metrics.duplicates.inc(done.duplicates)
+        self._metrics.conflicts.inc(done.conflicts)
+        for delivery in self._deliveries:
+            delivery.offer(done.run)
+        if not self._welcome.greeted(done.run):
+            # Off the loop: it may wait for a link.
+            await asyncio.to_thread(self._welcome.greet, done.run)
+        first = request.events[0].sequence if request.events else done.acked + 1
+        lines: list[str] = []
+        if self._notices.waiting(done.run, first):
+            lines = await asyncio.wrap_future(self._notices.take(done.run, first))
+        return pb.PublishEventsResponse(acked_sequence=done.acked, notices=lines)
+
+    async def GetTrackedRun(  # noqa: N802 - gRPC's name
+        self,
+        request: pb.GetTrackedRunRequest,
+        context: grpc.aio.ServicerContext[pb.GetTrackedRunRequest, pb.GetTrackedRunResponse],
+    ) -> pb.GetTrackedRunResponse:
+        """Tells how far the tracker and its sinks are with a run."""
+        run = await asyncio.to_thread(self._journal.run, _run_id(request.run))
+        sinks = [self._sink_state(delivery, run) for delivery in self._deliveries if delivery.sink.wants(run)]
+        return pb.GetTrackedRunResponse(acked_sequence=run.acked, sinks=sinks)
+
+    async def ListEvents(  # noqa: N802 - gRPC's name
+        self,
+        request: pb.ListEventsRequest,
+        context: grpc.aio.ServicerContext[pb.ListEventsRequest, pb.ListEventsResponse],
+    ) -> pb.ListEventsResponse:
+        """Lists a page of a run's events; a page ends early rather than pass the message limit."""
+        after, size = _page(request)
+        run = await asyncio.to_thread(self._journal.run, _run_id(request.run))
+        events = _fitting(await asyncio.to_thread(self._journal.events, run, after, size))
+        last = events[-1].sequence if events else run.acked
+        return pb.ListEventsResponse(events=events, next_page_token=str(last) if last < run.acked else "")
+
+    def _sink_state(self, delivery: Delivery, run: TrackedRun) -> pb.SinkState:
+        cursor = self._cursors.get(delivery.sink.name, run)
+        return pb.SinkState(
+            sink=delivery.sink.name,
+            delivered_sequence=delivery.sink.position(run, cursor.delivered),
+            url=cursor.url,
+            problem=cursor.problem,
+        )
+
+
+def check_publish(request: Request) -> str:
+    """Checks a request and returns the run's id.
+
+    Raises:
+        InvalidRequestError: Lists everything that is wrong with it.
+
+    """
+    problems: list[Problem] = []
+    try:
+        name = _run_id(request.run)
+    except InvalidRequestError as error:
+        name = ""
+        problems += error.problems
+    if not _UID.fullmatch(request.uid):
+        problems.append(Problem("uid", f"must be 1 to 64 letters, digits and hyphens, not {request.uid[:80]!r}"))
+    if len(request.events) > MAX_EVENTS:
+        problems.append(Problem("events", f"at most {MAX_EVENTS} at a time, not {len(request.events)}"))
+    elif request.events:
+        problems += _numbering([event.sequence for event in request.events])
+        sizes = [event.ByteSize() for event in request.events]
+        if max(sizes) > MAX_EVENT_BYTES:
+            where = f"events[{sizes.index(max(sizes))}]"
+            problems.append(Problem(where, f"an event has at most {MAX_EVENT_BYTES} bytes, not {max(sizes)}"))
+    if request.config.ByteSize() > MAX_CONFIG_BYTES:
+        problems.append(Problem("config", f"has at most {MAX_CONFIG_BYTES} bytes, not {request.config.ByteSize()}"))
+    if problems:
+        raise InvalidRequestError(problems)
+    return name
+
+
+def _numbering(sequences: Sequence[int]) -> list[Problem]:
+    first = sequences[0]
+    if first < 1 or first > MAX_SEQUENCE - len(sequences):
+        return [Problem("events[0].sequence", f"must be at least 1 and below 2^63, not {first}")]
+    for index, sequence in enumerate(sequences):
+        if sequence != first + index:
+            text = f"must be {first + index}, one more than the event before, not {sequence}"
+            return [Problem(f"events[{index}].sequence", text)]
+    return []
+
+
+def _run_id(resource: str) -> str:
+    prefix, _, name = resource.partition("/")
+    if prefix != "runs":
+        raise InvalidRequestError([Problem("run", f"must be of the form runs/<name>, not {resource[:80]!r}")])
+    names.check(name, "run")
+    return name
+
+
+def _page(request: pb.ListEventsRequest) -> tuple[int, int]:
+    """Reads where a page begins (after which number) and how long it may be."""
+    problems = []
+    if request.page_size < 0:
+        problems.append(Problem("page_size", f"must not be negative, not {request.page_size}"))
+    token = request.page_token or "0"
+    if not (token.isascii() and token.isdigit() and len(token) < 19):
+        problems.append(Problem("page_token", f"must be the token of a page before, not {token[:80]!r}"))
+    if problems:
+        raise InvalidRequestError(problems)
+    return int(token), min(request.page_size or 100, MAX_EVENTS)
+
+
+def _fitting(events: Sequence[Event]) -> list[Event]:
+    taken: list[Event] = []
+    total_bytes = 0
+    for event in events:
+        total_bytes += event.ByteSize()
+        if taken and total_bytes > 3 * MAX_EVENT_BYTES:
+            break
+        taken.append(event)
+    return taken
+
+
+def _plain(message: Message) -> Mapping[str, object]:
+    """Turns a Struct into plain values; a number without a fraction becomes an int again.
+
+    Raises:
+        InvalidRequestError: It contains a NaN, an infinity or an empty value.
+
+    """
+    try:
+        values = json_format.MessageToDict(message)
+    except (ValueError, json_format.Error) as error:
+        raise InvalidRequestError(
+            [Problem("config", f"must hold finite numbers, texts, lists and maps: {error}")]
+        ) from None
+    plain = _integers(values)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _integers(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_integers(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _integers(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,112 @@
+"""The three questions that we ask a W&B server ourselves, because the wandb package cannot or might prompt."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+TIMEOUT_SECONDS = 3.0
+"""For each question, name resolution included."""
+
+ANONYMOUS = "mutation CreateAnonymousApiKey { createAnonymousEntity(input: {}) { apiKey { name } } }"
+VIEWER = "query Viewer { viewer { id entity } }"
+HISTORY = (
+    "query RunResumeStatus($project: String, $entity: String, $name: String!) "
+    "{ model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { historyLineCount } } }"
+)
+
+
+class RefusedError(Exception):
+    """The server does not accept the key."""
+
+
+class AwayError(Exception):
+    """The server cannot be used; the text, part of a sentence, says why."""
+
+
+def check_key(base_url: str, key: str) -> None:
+    """Makes sure that a key works.
+
+    Raises:
+        RefusedError: It does not.
+        AwayError: The server cannot tell.
+    """
+    if not _at(_ask(base_url, key, VIEWER, {}), "data", "viewer"):
+        raise RefusedError
+
+
+def anonymous_key(base_url: str) -> str:
+    """Makes an anonymous account and returns its key.
+
+    Raises:
+        RefusedError: The server makes none.
+        AwayError: It cannot be reached, or answered something else.
+    """
+    key = _at(_ask(base_url, "", ANONYMOUS, {}), "data", "createAnonymousEntity", "apiKey", "name")
+    if not isinstance(key, str) or not key:
+        raise RefusedError
+    return key
+
+
+def history_rows(base_url: str, key: str, entity: str, project: str, run: str) -> int | None:
+    """Counts the rows that the server has of a run; None when it does not say.
+
+    Raises:
+        RefusedError: The key does not work.
+        AwayError: The server cannot be used.
+    """
+    answer = _ask(base_url, key, HISTORY, {"entity": entity, "project": project, "name": run})
+    count = _at(answer, "data", "model", "bucket", "historyLineCount")
+    return count if isinstance(count, int) else None
+
+
+def _at(answer: object, *path: str) -> object:
+    for name in path:
+        answer = answer.get(name) if isinstance(answer, Mapping) else None
+    return answer
+
+
+def _ask(base_url: str, key: str, query: str, variables: Mapping[str, str]) -> object:
+    """Sends a query from a thread, because the resolver knows no time-out."""
+    future: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_post(base_url, key, query, variables))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="wandb-question", daemon=True).start()
+    try:
+        return future.result(TIMEOUT_SECONDS)
+    except FutureTimeoutError:
+        raise AwayError(f"did not answer within {TIMEOUT_SECONDS:.0f} s") from None
+
+
+def _post(base_url: str, key: str, query: str, variables: Mapping[str, str]) -> object:
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    request = urllib.request.Request(  # noqa: S310 - the settings allow http and https only
+        f"{base_url}/graphql",
+        data=json.dumps({"query": query, "variables": variables}).encode(),
+        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - as above
+            return json.loads(response.read(1 << 20))
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in {401, 403}:
+            raise RefusedError from None
+        raise AwayError(f"answered with status {error.code}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise AwayError(f"cannot be reached ({getattr(reason, 'strerror', None) or reason})") from None
+    except ValueError:
+        raise AwayError("answered something that is not JSON") from None

@@ -1,0 +1,168 @@
+"""Turns the events of a run into rows and summaries for Weights & Biases. Pure.
+
+The step of a row is the event's sequence number, so that a row which is sent again takes its own place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tunevane.api.type.v1.event_pb2 import (
+    STAGE_AFTER,
+    STAGE_BEFORE,
+    DecisionMade,
+    EpochEnded,
+    Event,
+    MetricsMeasured,
+    RunEnded,
+    StepReported,
+)
+from tunevane_tracker.state import VERDICTS
+
+CALLBACK = "wandb-logger"
+"""Name of the callback that asks for the mirror."""
+
+Op = Literal["row", "summary", "finish"]
+Values = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One thing for the child process to do."""
+
+    op: Op
+    """`row` appends to the history, `summary` sets final values, `finish` ends the run."""
+
+    sequence: int
+    """Number of the event that it comes from."""
+
+    values: Values
+    """What to log, fit for JSON; `exit_code` for `finish`."""
+
+    def as_json(self) -> dict[str, object]:
+        """Returns the message for the child."""
+        return {"op": self.op, "sequence": self.sequence, "values": self.values}
+
+
+def options(config: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Finds the options of the run's W&B callback; None when it has none, and so is not mirrored."""
+    callbacks = config.get("callbacks")
+    for callback in callbacks if isinstance(callbacks, list) else []:
+        if isinstance(callback, Mapping) and callback.get("name") == CALLBACK:
+            found = callback.get("options")
+            return found if isinstance(found, Mapping) else {}
+    return None
+
+
+def clean(value: object) -> object:
+    """Makes a value fit for JSON: NaN and infinities become the texts that W&B reads as such."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): clean(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(each) for each in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+class Rows:
+    """Maps the events of one run, in order, from the first."""
+
+    def __init__(self, chosen: Mapping[str, object]) -> None:
+        """Takes the options of the callback."""
+        self._by_batch = chosen.get("metrics_logger_step", "epoch") == "batch"
+        self._zero_shot = chosen.get("log_zero_shot", True) is not False
+        self._learning_rate: float | None = None
+
+    def commands(self, event: Event) -> list[Command]:
+        """Lists what an event means for W&B; often nothing."""
+        return [Command(op, event.sequence, _clean_values(values)) for op, values in self._commands(event)]
+
+    def _commands(self, event: Event) -> Iterator[tuple[Op, Values]]:
+        kind = event.WhichOneof("kind")
+        if kind == "step_reported":
+            self._learning_rate = event.step_reported.learning_rate
+            if self._by_batch:
+                yield "row", _step(event, event.step_reported)
+        elif kind == "epoch_ended":
+            yield "row", self._epoch(event, event.epoch_ended)
+        elif kind == "metrics_measured":
+            yield from self._metrics(event, event.metrics_measured)
+        elif kind == "decision_made":
+            yield "row", _decision(event, event.decision_made)
+        elif kind == "run_ended":
+            yield from _end(event.run_ended)
+
+    def _epoch(self, event: Event, ended: EpochEnded) -> Values:
+        # With a row per batch, `train/loss` is the curve of the batches; the mean has a name of its own.
+        loss = "train/epoch_loss" if self._by_batch else "train/loss"
+        values: Values = {
+            "epoch": event.epoch,
+            "train/global_step": event.step,
+            loss: ended.train_loss,
+            "train/epoch_seconds": ended.seconds,
+        }
+        if ended.HasField("val_loss"):
+            values["val/loss"] = ended.val_loss
+        if self._learning_rate is not None and not self._by_batch:
+            values["lr/0"] = self._learning_rate
+        return values
+
+    def _metrics(self, event: Event, measured: MetricsMeasured) -> Iterator[tuple[Op, Values]]:
+        values = sorted(measured.metrics.values.items())
+        if measured.stage == STAGE_BEFORE and not self._zero_shot:
+            return
+        if measured.stage == STAGE_BEFORE:
+            yield "summary", {f"before/{name}": value for name, value in values}
+        if measured.stage == STAGE_AFTER:
+            # Not a row: the curve has this epoch already.
+            yield "summary", {f"after/{name}": value for name, value in values}
+        else:
+            yield "row", {"epoch": event.epoch, **{f"metrics/{name}": value for name, value in values}}
+
+
+def _step(event: Event, report: StepReported) -> Values:
+    return {
+        "epoch": event.epoch,
+        "train/global_step": event.step,
+        "train/loss": report.loss,
+        "train/items_per_second": report.items_per_second,
+        "lr/0": report.learning_rate,
+    }
+
+
+def _decision(event: Event, decision: DecisionMade) -> Values:
+    name = f"decisions/{decision.callback}"
+    values: Values = {
+        "epoch": event.epoch,
+        name: VERDICTS.get(decision.verdict, "unknown"),
+        f"{name}/reason": decision.reason,
+    }
+    if decision.HasField("value"):
+        values[f"{name}/value"] = decision.value
+    if decision.HasField("patience_left"):
+        values[f"{name}/patience_left"] = decision.patience_left
+    return values
+
+
+def _end(ended: RunEnded) -> Iterator[tuple[Op, Values]]:
+    status = "cancelled" if ended.cancelled else "failed" if ended.failure_reason else "succeeded"
+    summary: Values = {"status": status}
+    if ended.artifact_epoch:
+        summary["kept_epoch"] = ended.artifact_epoch
+    if ended.failure_reason:
+        summary["failure_reason"] = ended.failure_reason
+    yield "summary", summary
+    yield "finish", {"exit_code": 1 if status == "failed" else 0}
+
+
+def _clean_values(values: Values) -> Values:
+    cleaned: Values = {}
+    for name, value in values.items():
+        fit = clean(value)
+        assert isinstance(fit, str | int | float)
+        cleaned[name] = fit
+    return cleaned
