@@ -1,0 +1,98 @@
+"""Everything about a run that can be known before it starts, checked at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from tunevane import plugins
+from tunevane.api.trainer.v1 import run_pb2
+from tunevane.api.type.v1 import component_pb2, evaluation_pb2
+from tunevane.callback.components import from_component, options_of
+from tunevane.callback.schedule import Schedule
+from tunevane.core import bundles, specs
+from tunevane.errors import InvalidRequestError, Problem
+from tunevane.nn import models
+from tunevane_trainer.training.optimizers import OPTIMIZERS
+
+DEFAULT_EPOCHS = 5
+MAX_EPOCHS = 100_000
+
+
+def check(spec: run_pb2.RunSpec) -> None:
+    """Refuses a specification that cannot work.
+
+    Raises:
+        InvalidRequestError: Lists every problem, each naming its field and what would work.
+
+    """
+    found = list(_numbers(spec))
+    found.extend(_bundles(spec))
+    for field, complain in (("model", models.check), ("loss", _check_loss), ("optimizer", _check_optimizer)):
+        if field == "model" or spec.HasField(field):
+            try:
+                complain(getattr(spec, field), field)
+            except InvalidRequestError as error:
+                found.extend(error.problems)
+    found.extend(_callbacks(spec))
+    if found:
+        raise InvalidRequestError(found)
+
+
+def _numbers(spec: run_pb2.RunSpec) -> Iterator[Problem]:
+    if not 0 <= spec.epochs <= MAX_EPOCHS:
+        yield Problem("epochs", f"must be in [1, {MAX_EPOCHS}], not {spec.epochs}")
+    if spec.batch_size < 0 or spec.batch_size == 1:
+        yield Problem("batch_size", f"must be at least 2, not {spec.batch_size}")
+    if spec.device not in ("", "auto", "cpu", "cuda"):
+        yield Problem("device", f"must be auto, cpu or cuda, not '{spec.device}'")
+    if spec.precision not in evaluation_pb2.Precision.values():
+        yield Problem("precision", f"has the unknown value {spec.precision}")
+    if spec.HasField("max_restarts") and spec.max_restarts < 0:
+        yield Problem("max_restarts", f"must be at least 0, not {spec.max_restarts}")
+    if len(spec.description) > 200:
+        yield Problem("description", f"must have at most 200 characters, not {len(spec.description)}")
+
+
+def _bundles(spec: run_pb2.RunSpec) -> Iterator[Problem]:
+    named = {"train_data": spec.train_data}
+    if spec.HasField("eval_data"):
+        named["eval_data"] = spec.eval_data
+    for position, callback in enumerate(spec.callbacks):
+        for name in callback.attachments:
+            named[f"callbacks[{position}].{name}"] = callback.attachments[name]
+    for field, bundle in named.items():
+        try:
+            bundles.check(bundle)
+        except InvalidRequestError as error:
+            yield Problem(field, str(error))
+
+
+def _check_loss(component: component_pb2.Component, field: str) -> None:
+    known = plugins.names("losses")
+    if component.name not in known:
+        raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("loss", component.name, known))])
+    specs.build(plugins.load("losses", component.name).options, options_of(component), field)  # type: ignore[attr-defined]
+
+
+def _check_optimizer(component: component_pb2.Component, field: str) -> None:
+    if component.name not in OPTIMIZERS:
+        raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("optimizer", component.name, OPTIMIZERS))])
+    options = specs.build(OPTIMIZERS[component.name], options_of(component), field)
+    if not (math.isfinite(options.lr) and options.lr > 0):
+        raise InvalidRequestError([Problem(f"{field}.lr", f"must be positive and finite, not {options.lr}")])
+
+
+def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
+    built, whole = [], True
+    for position, component in enumerate(spec.callbacks):
+        try:
+            built.append(from_component(component, f"callbacks[{position}]"))
+        except InvalidRequestError as error:
+            whole = False
+            yield from error.problems
+    if whole:
+        try:
+            Schedule(built, spec.model.name, with_val_loss=spec.HasField("eval_data"))
+        except InvalidRequestError as error:
+            yield from error.problems
