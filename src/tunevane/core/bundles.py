@@ -15,6 +15,17 @@ _EMPTY = blake3(b"").hexdigest()
 MAX_FILES = 10_000
 
 
+def check_digest(digest: str) -> None:
+    """Refuses a text that is no digest.
+
+    Raises:
+        InvalidRequestError: It is not 64 lower-case hexadecimal digits.
+
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidRequestError(f"a blob's digest has 64 lower-case hexadecimal digits; this one is {digest[:80]!r}")
+
+
 def check_ref(ref: blob_pb2.BlobRef) -> None:
     """Refuses a reference that cannot name a blob.
 
@@ -22,10 +33,7 @@ def check_ref(ref: blob_pb2.BlobRef) -> None:
         InvalidRequestError: The digest is not 64 lower-case hexadecimal digits, or the size is negative.
 
     """
-    if not _DIGEST.fullmatch(ref.blake3):
-        raise InvalidRequestError(
-            f"a blob's digest has 64 lower-case hexadecimal digits; this one is {ref.blake3[:80]!r}"
-        )
+    check_digest(ref.blake3)
     if ref.size_bytes < 0:
         raise InvalidRequestError(f"a blob's size cannot be negative; this one is {ref.size_bytes}")
     if (ref.size_bytes == 0) != (ref.blake3 == _EMPTY):

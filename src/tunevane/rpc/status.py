@@ -24,6 +24,7 @@ _MAX_TEXT = 2000
 """Characters of a message, a detail or a problem; as text on the wire one takes up to 12 bytes."""
 
 _MAX_PROBLEMS = 50
+_MAX_DETAILS = 20
 _MAX_RETRY_SECONDS = 30 * 24 * 3600.0
 _WITH_PROBLEMS = (errors.InvalidRequestError, errors.ConfigurationError)
 
@@ -39,16 +40,16 @@ def to_status(error: TunevaneError) -> status_pb2.Status:
     length = _MAX_TEXT
     status = _status(error, problems, length)
     while status.ByteSize() > MAX_STATUS_BYTES:
-        problems, length = problems[: len(problems) // 2], max(length // 2, 100)
+        problems, length = problems[: len(problems) // 2], max(length // 2, 20)
         status = _status(error, problems, length)
-        if not problems and length == 100:
+        if not problems and length == 20:
             break
     return status
 
 
 def _status(error: TunevaneError, problems: Sequence[Problem], length: int) -> status_pb2.Status:
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message, length))
-    details = {name: _cut(value, length) for name, value in list(error.details.items())[:_MAX_PROBLEMS]}
+    details = {_cut(name, 60): _cut(value, length) for name, value in list(error.details.items())[:_MAX_DETAILS]}
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=errors.DOMAIN, metadata=details))
     if problems:
         request = error_details_pb2.BadRequest()

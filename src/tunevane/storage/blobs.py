@@ -43,6 +43,8 @@ class BlobStore:
                     leftover.unlink()
 
     def _place(self, digest: str) -> Path:
+        # Checked here, so that no text from elsewhere can ever become a path.
+        bundles.check_digest(digest)
         return self.root / digest[:2] / digest
 
     def path(self, ref: blob_pb2.BlobRef) -> Path:
@@ -100,8 +102,8 @@ class BlobStore:
 
     def put_bytes(self, data: bytes | memoryview) -> blob_pb2.BlobRef:
         """Stores bytes."""
-        size = memoryview(data).nbytes
-        ref = blob_pb2.BlobRef(blake3=blake3(data).hexdigest(), size_bytes=size)
+        flat = memoryview(data).cast("B")
+        ref = blob_pb2.BlobRef(blake3=blake3(flat).hexdigest(), size_bytes=len(flat))
         return self._held(ref) or self.put_chunks([data])
 
     def put_file(self, path: Path) -> blob_pb2.BlobRef:

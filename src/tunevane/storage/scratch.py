@@ -29,8 +29,8 @@ class Scratch:
 
         """
         assert self._handle is not None
-        self.hasher.update(data)
         rest = memoryview(data).cast("B")
+        self.hasher.update(rest)
         with full_disk_named(self.path.parent, self.size + len(rest)):
             while rest:
                 taken = self._disk.write(self._handle, rest)
