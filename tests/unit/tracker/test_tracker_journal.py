@@ -14,8 +14,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.tracker_events import whole_run
 
+from support.tracker_events import whole_run
 from tunevane.api.type.v1.event_pb2 import Event, LogWritten
 from tunevane.errors import ConfigurationError, NotFoundError, ResourceExhaustedError, SequenceGapError
 from tunevane_tracker.journal import Journal
@@ -134,7 +134,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
 def test_a_damaged_or_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.sqlite"
     damaged.write_bytes(b"no database" * 1000)
-    with pytest.raises(ConfigurationError, match="move .* aside"):
+    with pytest.raises(ConfigurationError, match=r"move .* aside"):
         Journal(damaged, clock=clock)
     assert damaged.read_bytes().startswith(b"no database")
     newer = tmp_path / "newer.sqlite"

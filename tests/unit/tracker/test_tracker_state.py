@@ -7,8 +7,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.tracker_events import NDCG, epoch, numbered, whole_run
 
+from support.tracker_events import NDCG, epoch, numbered, whole_run
 from tunevane.api.type.v1.event_pb2 import Event, RunEnded, RunStarted, StepReported
 from tunevane_tracker.curve import LIMIT
 from tunevane_tracker.state import RunState, apply, fold
