@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -18,6 +19,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from tunevane.errors import ConfigurationError, Problem
 
 T = TypeVar("T")
+
+_SECRET_WORDS = ("key", "password", "secret", "token")
+"""A setting with such a word in its name is never shown."""
 
 _TRUTH = {
     "1": True,
@@ -70,7 +74,12 @@ def load(
         try:
             values[name] = _read(value, hints[name])
         except ValueError as error:
-            found.append(Problem(origin, str(error)))
+            secret = any(word in name for word in _SECRET_WORDS)
+            found.append(Problem(origin, "has a value of the wrong kind" if secret else str(error)))
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # T is a dataclass
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in raw:
+            found.append(Problem(f"{prefix}{field.name.upper()}", "must be set; it has no default"))
     if found:
         raise ConfigurationError(found)
     made = cls(**values)
@@ -123,11 +132,12 @@ def _read(value: object, hint: Any) -> object:  # Any: type hints have no common
         (hint,) = (option for option in get_args(hint) if option is not type(None))
         return _read(value, hint)
     if origin is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"must be one of {', '.join(get_args(hint))}, not {value!r}")
-        return value
+        for choice in get_args(hint):
+            if value == choice or value == str(choice):
+                return choice
+        raise ValueError(f"must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
     if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = ([] if not value.strip() else value.split(",")) if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise ValueError(f"must be a list, not {value!r}")
         return tuple(_read(item.strip() if isinstance(item, str) else item, get_args(hint)[0]) for item in items)
@@ -137,15 +147,20 @@ def _read(value: object, hint: Any) -> object:  # Any: type hints have no common
             raise ValueError(f"must be true or false, not {value!r}")
         return truth
     if hint is Path:
-        return Path(str(value)).expanduser()
+        if not isinstance(value, (str, Path)) or not str(value):
+            raise ValueError(f"must be a path, not {value!r}")
+        return Path(value).expanduser()
     if hint in (int, float):
         word = "a whole number" if hint is int else "a number"
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError(f"must be {word}, not {value!r}")
         try:
-            return int(str(value)) if hint is int else float(value)
+            number = int(str(value)) if hint is int else float(value)
         except ValueError:
             raise ValueError(f"must be {word}, not {value!r}") from None
+        if not math.isfinite(number):
+            raise ValueError(f"must be {word}, not {value!r}")
+        return number
     if not isinstance(value, str):
         raise ValueError(f"must be text, not {value!r}")
     return value

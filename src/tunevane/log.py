@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+
+_SECRET = re.compile(
+    r"""((?:api[_-]?key|authorization|password|secret|token)["']?\s*[=:]\s*["']?)((?:bearer\s+)?[^\s"',;]+)""",
+    re.IGNORECASE,
+)
+
+
+def _hidden(text: str) -> str:
+    """Hides what is named like a secret, `token=...` for example."""
+    return _SECRET.sub(r"\1***", text)
 
 
 class _Formatter(logging.Formatter):
@@ -13,10 +24,10 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Renders time, level, logger and message; an exception follows on lines of its own."""
         stamp = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        message = record.getMessage().replace("\n", "\\n")
+        message = _hidden(record.getMessage()).replace("\n", "\\n")
         line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.name} {message}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _hidden(self.formatException(record.exc_info))
         return line
 
 

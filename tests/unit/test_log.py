@@ -1,0 +1,33 @@
+"""A log line is one line, says when and who, and shows no secret."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+_PROGRAM = """
+from tunevane import log
+log.setup("demo")
+log.get("demo").info("hello name=%s", "two\\nlines")
+log.get("demo").debug("not shown")
+log.get("demo").warning("token=swordfish Authorization: Bearer swordfish {'api_key': 'swordfish'} tokens=5")
+try:
+    raise ValueError("password=swordfish")
+except ValueError:
+    log.get("demo").exception("it failed")
+log.setup("demo")
+log.get("demo").info("once")
+"""
+
+
+def test_lines() -> None:
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], check=True, capture_output=True, text=True)
+    assert done.stdout == ""
+    assert "swordfish" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO tunevane\.demo hello name=two\\nlines", lines[0])
+    assert lines[1].endswith("token=*** Authorization: *** {'api_key': '***'} tokens=5")
+    assert lines[2].endswith("it failed")
+    assert lines[3].startswith("Traceback")
+    assert [line.endswith(" once") for line in lines].count(True) == 1
