@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from tunevane.core.metrics import labels
+from tunevane.errors import DataFormatError, InvalidRequestError
 
 Kind = Literal["items", "pairs", "scored"]
+Pairs = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+def _no_pairs() -> Pairs:
+    return np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -14,10 +27,13 @@ class Item:
     """Something that is encoded."""
 
     id: str
-    """Unique within the set."""
+    """Unique within the set. Where a query set and an index set share an id, it is one document."""
 
-    text: str
-    """What the model reads."""
+    text: str | None = None
+    """What a text model reads."""
+
+    image: str | None = None
+    """What an image model reads: the path of a file of the bundle."""
 
     label: str | None = None
     """Items with one label are relevant to each other; None where relevance is told otherwise or not at all."""
@@ -26,7 +42,7 @@ class Item:
     """Judgements: grade by id of a document of the index set; larger than 0 is relevant."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A set of items, and which of them belong together."""
 
@@ -36,11 +52,24 @@ class Dataset:
     items: tuple[Item, ...]
     """The items, in the order of the source."""
 
-    pairs: tuple[tuple[int, int], ...] = ()
-    """Positions of two items that belong together; empty for kind `items`."""
+    pairs: Pairs = field(default_factory=_no_pairs)
+    """Positions of two items that belong together, `[p, 2]`; p is 0 for kind `items`."""
 
-    scores: tuple[float, ...] = ()
-    """How alike the two items of each pair are; empty unless the kind is `scored`."""
+    scores: Scores | None = None
+    """How alike the two items of each pair are, `[p]`; None unless the kind is `scored`."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        same_scores = (
+            other.scores is None
+            if self.scores is None
+            else other.scores is not None and np.array_equal(self.scores, other.scores)
+        )
+        same = self.kind == other.kind and self.items == other.items and np.array_equal(self.pairs, other.pairs)
+        return same and same_scores
+
+    __hash__ = None  # type: ignore[assignment]  # arrays can change, so a set of them has no hash
 
     @property
     def labels(self) -> tuple[str | None, ...]:
@@ -49,52 +78,101 @@ class Dataset:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Lists the items' texts."""
-        return tuple(item.text for item in self.items)
+        """Lists the items' texts.
+
+        Raises:
+            InvalidRequestError: An item has no text.
+
+        """
+        found = []
+        for item in self.items:
+            if item.text is None:
+                raise InvalidRequestError(f"the item {item.id!r} has no text, which this model needs")
+            found.append(item.text)
+        return tuple(found)
 
 
 def canonical_label(value: object) -> str:
-    """Writes a label the one way in which labels are compared: `1`, `1.0` and `"1"` are one label."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value)
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if number.is_integer() and "e" not in text.lower() and "_" not in text else text
+    """Writes a label the one way in which labels are compared: `1`, `1.0` and `"1"` are one label.
+
+    Raises:
+        InvalidRequestError: It is no string, number or truth value, or is not finite.
+
+    """
+    return labels.canonical(value)
+
+
+def from_items(rows: Sequence[Item]) -> Dataset:
+    """Makes a set of items; those whose id is empty get one.
+
+    Raises:
+        DataFormatError: Two items have one id.
+
+    """
+    prefix = _fingerprint(text for item in rows for text in (item.text or "", item.label or ""))
+    items = tuple(
+        item if item.id else Item(f"{prefix}-{position}", item.text, item.image, item.label, item.relevant)
+        for position, item in enumerate(rows)
+    )
+    return checked(Dataset("items", items))
 
 
 def from_labelled(rows: Iterable[tuple[str, object]]) -> Dataset:
     """Makes a set of contents with labels."""
-    items = tuple(Item(str(position), text, canonical_label(label)) for position, (text, label) in enumerate(rows))
-    return Dataset("items", items)
+    return from_items([Item("", text, label=canonical_label(label)) for text, label in rows])
 
 
 def from_pairs(rows: Iterable[tuple[str, str]]) -> Dataset:
-    """Makes a set of pairs; all contents that pairs connect, directly or not, share one label."""
-    items, pairs = _connect(rows)
-    return Dataset("pairs", items, pairs)
+    """Makes a set of pairs; equal contents are one item, and all items that pairs connect share one label."""
+    texts, pairs, prefix = _numbered(rows)
+    groups = components(len(texts), pairs)
+    items = (
+        Item(f"{prefix}-{position}", text, label=f"{prefix}-{group}")
+        for position, (text, group) in enumerate(zip(texts, groups, strict=True))
+    )
+    return checked(Dataset("pairs", tuple(items), _as_array(pairs)))
 
 
 def from_scored(rows: Iterable[tuple[str, str, float]]) -> Dataset:
     """Makes a set of pairs with scores; a score is no label, so the items have none."""
     listed = list(rows)
-    items, pairs = _connect((first, second) for first, second, _ in listed)
-    bare = tuple(Item(item.id, item.text) for item in items)
-    return Dataset("scored", bare, pairs, tuple(float(score) for *_, score in listed))
+    texts, pairs, prefix = _numbered((first, second) for first, second, _ in listed)
+    items = tuple(Item(f"{prefix}-{position}", text) for position, text in enumerate(texts))
+    scores = np.array([score for *_, score in listed], np.float64)
+    return checked(Dataset("scored", items, _as_array(pairs), scores))
 
 
-def _connect(rows: Iterable[tuple[str, str]]) -> tuple[tuple[Item, ...], tuple[tuple[int, int], ...]]:
-    position_of: dict[str, int] = {}
-    pairs = []
-    for first, second in rows:
-        left = position_of.setdefault(first, len(position_of))
-        right = position_of.setdefault(second, len(position_of))
-        pairs.append((left, right))
-    labels = components(len(position_of), pairs)
-    items = tuple(Item(str(position), text, str(labels[position])) for text, position in position_of.items())
-    return items, tuple(pairs)
+def _numbered(rows: Iterable[tuple[str, str]]) -> tuple[list[str], list[tuple[int, int]], str]:
+    """Numbers contents by first appearance.
+
+    Returns:
+        The contents, the pairs as numbers, and a fingerprint of both.
+
+    """
+    number_of: dict[str, int] = {}
+    pairs = [
+        (number_of.setdefault(first, len(number_of)), number_of.setdefault(second, len(number_of)))
+        for first, second in rows
+    ]
+    return list(number_of), pairs, _fingerprint(number_of)
+
+
+def _as_array(pairs: list[tuple[int, int]]) -> Pairs:
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _fingerprint(texts: Iterable[str]) -> str:
+    """Names a set by its contents, as the first part of ids and labels that we make up.
+
+    With plain numbers, query 7 of one file would count as document 7 of another, and a search would leave that
+    document out; and group 7 of one file of pairs would be relevant to group 7 of another.
+    """
+    digest = hashlib.blake2b(digest_size=5)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -119,12 +197,41 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     return [numbers.setdefault(root(node), len(numbers)) for node in range(count)]
 
 
-def duplicates(ids: Sequence[str]) -> list[str]:
-    """Lists the ids that appear more than once, each once, in order."""
+def checked(data: Dataset) -> Dataset:
+    """Returns a set that keeps its promises.
+
+    Raises:
+        DataFormatError: It is empty, has an id twice, or its pairs and scores do not fit its kind and items.
+
+    """
+    count = len(data.items)
+    if data.kind not in get_args(Kind):
+        raise DataFormatError(f"the data set has the unknown kind {data.kind!r}; known are {', '.join(get_args(Kind))}")
+    if count == 0:
+        raise DataFormatError("the data set is empty; it needs at least one item")
+    if data.pairs.ndim != 2 or data.pairs.shape[1] != 2:
+        raise DataFormatError(f"the data set's pairs have the shape {data.pairs.shape}; two columns are needed")
+    if (len(data.pairs) > 0) != (data.kind != "items"):
+        raise DataFormatError(f"the data set has the kind {data.kind!r} and {len(data.pairs)} pairs, which cannot be")
+    if len(data.pairs) and not (data.pairs.min() >= 0 and data.pairs.max() < count):
+        raise DataFormatError(f"a pair of the data set names an item outside its {count}")
+    if (data.scores is not None) != (data.kind == "scored"):
+        raise DataFormatError(f"the data set has the kind {data.kind!r}; only 'scored' has scores, and always has")
+    if data.scores is not None and (data.scores.shape != (len(data.pairs),) or not np.isfinite(data.scores).all()):
+        raise DataFormatError("the data set needs one finite score for each of its pairs")
+    doubled = duplicate([item.id for item in data.items])
+    if doubled is not None:
+        raise DataFormatError(f"the data set has the id {doubled!r} more than once; ids are unique")
+    return data
+
+
+def duplicate(ids: Sequence[str]) -> str | None:
+    """Finds the first id that was there before, or None."""
+    if len(set(ids)) == len(ids):
+        return None
     seen: set[str] = set()
-    found: dict[str, None] = {}
     for name in ids:
         if name in seen:
-            found[name] = None
+            return name
         seen.add(name)
-    return list(found)
+    return None

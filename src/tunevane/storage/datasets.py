@@ -1,48 +1,67 @@
-"""Data sets as bundles of files: `dataset.json`, `items.jsonl` and, where there are pairs, `pairs.jsonl`."""
+"""Data sets as bundles of files: `dataset.json`, `items.jsonl` and, where there are pairs, `pairs.jsonl`.
+
+`items.jsonl` has one object per item; `pairs.jsonl` has `[first, second]` or `[first, second, score]` per pair, where
+first and second are positions of items, counted from 0. The same set always gives the same bytes.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
+
+import numpy as np
 
 from tunevane.api.type.v1 import blob_pb2
 from tunevane.core import bundles
-from tunevane.core.dataset import Dataset, Item, duplicates
+from tunevane.core.dataset import Dataset, Item, checked
 from tunevane.errors import DataFormatError
 from tunevane.storage.blobs import BlobStore
+from tunevane.storage.readers import read
+
+__all__ = ["VERSION", "load", "read", "save"]
 
 VERSION = 1
 _ROWS_PER_PIECE = 4096
+_ITEM_KEYS = frozenset({"id", "text", "image", "label", "relevant"})
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def save(data: Dataset, store: BlobStore) -> blob_pb2.Bundle:
-    """Writes a data set; the same set always gives the same bytes."""
+    """Writes a data set.
+
+    Raises:
+        DataFormatError: The set breaks its own rules, for example has an id twice.
+
+    """
+    checked(data)
     about = {"version": VERSION, "kind": data.kind, "items": len(data.items), "pairs": len(data.pairs)}
     files = {
-        "dataset.json": store.put_bytes(json.dumps(about, sort_keys=True).encode()),
+        "dataset.json": store.put_bytes(_write(about).encode()),
         "items.jsonl": store.put_chunks(_lines(_row(item) for item in data.items)),
     }
-    if data.pairs:
-        scores = data.scores or (None,) * len(data.pairs)
-        rows = ([*pair] if score is None else [*pair, score] for pair, score in zip(data.pairs, scores, strict=True))
+    if len(data.pairs):
+        pairs: list[list[float]] = data.pairs.tolist()
+        scores: list[float] | None = None if data.scores is None else data.scores.tolist()
+        rows = pairs if scores is None else ([*pair, score] for pair, score in zip(pairs, scores, strict=True))
         files["pairs.jsonl"] = store.put_chunks(_lines(rows))
     return bundles.make(files)
 
 
 def _row(item: Item) -> dict[str, object]:
-    row: dict[str, object] = {"id": item.id, "text": item.text}
-    if item.label is not None:
-        row["label"] = item.label
+    fields = (("id", item.id), ("text", item.text), ("image", item.image), ("label", item.label))
+    row: dict[str, object] = {key: value for key, value in fields if value is not None}
     if item.relevant:
-        row["relevant"] = dict(sorted(item.relevant.items()))
+        row["relevant"] = {name: float(grade) for name, grade in sorted(item.relevant.items())}
     return row
 
 
 def _lines(rows: Iterable[object]) -> Iterator[bytes]:
     remaining = iter(rows)
     while some := list(islice(remaining, _ROWS_PER_PIECE)):
-        yield "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some).encode()
+        yield "".join(_write(row) + "\n" for row in some).encode()
 
 
 def load(bundle: blob_pb2.Bundle, store: BlobStore) -> Dataset:
@@ -50,39 +69,84 @@ def load(bundle: blob_pb2.Bundle, store: BlobStore) -> Dataset:
 
     Raises:
         DataFormatError: The files are not a data set of ours.
+        NotFoundError: The store lacks one of the files.
 
     """
-    try:
-        about = json.loads(store.read(bundles.get(bundle, "dataset.json")))
-        if about["version"] != VERSION:
-            raise DataFormatError(
-                f"this data set has format {about['version']}; this version of tunevane reads {VERSION}"
-            )
-        items = tuple(
-            Item(row["id"], row["text"], row.get("label"), row.get("relevant", {}))
-            for row in map(json.loads, store.read(bundles.get(bundle, "items.jsonl")).splitlines())
+    about = _about(bundle, store)
+    items = tuple(_item(row, line) for line, row in _rows(bundle, store, "items.jsonl"))
+    rows = list(_rows(bundle, store, "pairs.jsonl")) if about["pairs"] else []
+    if (len(items), len(rows)) != (about["items"], about["pairs"]):
+        raise DataFormatError(
+            f"dataset.json tells of {about['items']} items and {about['pairs']} pairs;"
+            f" the files have {len(items)} and {len(rows)}"
         )
-        pairs: tuple[tuple[int, int], ...] = ()
-        scores: tuple[float, ...] = ()
-        if about["pairs"]:
-            rows = [json.loads(line) for line in store.read(bundles.get(bundle, "pairs.jsonl")).splitlines()]
-            pairs = tuple((int(row[0]), int(row[1])) for row in rows)
-            scores = tuple(float(row[2]) for row in rows if len(row) > 2)
-        data = Dataset(about["kind"], items, pairs, scores)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise DataFormatError(f"the files are not a data set: {error!r}") from error
-    _check(data)
-    return data
+    scored = about["kind"] == "scored"
+    for line, row in rows:
+        _check_pair(row, line, scored, len(items))
+    table = np.array([row for _, row in rows], np.float64).reshape(len(rows), 3 if scored else 2)
+    pairs = table[:, :2].astype(np.int64)
+    # `checked` refuses an unknown kind.
+    return checked(Dataset(about["kind"], items, pairs, table[:, 2].copy() if scored else None))
 
 
-def _check(data: Dataset) -> None:
-    count = len(data.items)
-    if count == 0:
-        raise DataFormatError("the data set is empty")
-    if data.kind not in ("items", "pairs", "scored"):
-        raise DataFormatError(f"the data set has the unknown kind {data.kind!r}")
-    if any(not (0 <= left < count and 0 <= right < count) for left, right in data.pairs):
-        raise DataFormatError(f"a pair of the data set names an item outside its {count}")
-    doubled = duplicates([item.id for item in data.items])
-    if doubled:
-        raise DataFormatError(f"the data set has the id {doubled[0]!r} more than once")
+def _refuse(name: str, line: int, reason: str) -> DataFormatError:
+    return DataFormatError(f"{name}, line {line}: {reason}", {"line": str(line)})
+
+
+def _blob(bundle: blob_pb2.Bundle, name: str) -> blob_pb2.BlobRef:
+    if all(file.path != name for file in bundle.files):
+        raise DataFormatError(f"the bundle is no data set: it has no file {name}")
+    return bundles.get(bundle, name)
+
+
+# Any: the values of a JSON object, checked here.
+def _about(bundle: blob_pb2.Bundle, store: BlobStore) -> dict[str, Any]:
+    try:
+        about = json.loads(store.read(_blob(bundle, "dataset.json")))
+    except (ValueError, RecursionError) as error:
+        raise DataFormatError(f"dataset.json is malformed: {error}") from error
+    if not isinstance(about, dict) or type(about.get("version")) is not int:
+        raise DataFormatError("dataset.json is no object with a version")
+    if about["version"] != VERSION:
+        raise DataFormatError(f"this data set has format {about['version']}; this version of tunevane reads {VERSION}")
+    if not isinstance(about.get("kind"), str) or any(type(about.get(key)) is not int for key in ("items", "pairs")):
+        raise DataFormatError("dataset.json needs a kind and the numbers of items and pairs")
+    return about
+
+
+def _rows(bundle: blob_pb2.Bundle, store: BlobStore, name: str) -> Iterator[tuple[int, Any]]:
+    for line, row in enumerate(store.read(_blob(bundle, name)).splitlines(), start=1):
+        try:
+            yield line, json.loads(row)
+        except (ValueError, RecursionError) as error:
+            raise _refuse(name, line, f"is malformed: {error}") from error
+
+
+def _item(row: Any, line: int) -> Item:
+    if not isinstance(row, dict) or not row.keys() <= _ITEM_KEYS or not row.get("id"):
+        raise _refuse("items.jsonl", line, f"is no object with an id and no more than {', '.join(sorted(_ITEM_KEYS))}")
+    grades = row.pop("relevant", {})
+    if any(not isinstance(value, str) for value in row.values()) or not isinstance(grades, dict):
+        raise _refuse("items.jsonl", line, "has a field of the wrong type")
+    if not all(_is_number(grade) and grade >= 0 for grade in grades.values()):
+        raise _refuse("items.jsonl", line, "has a grade that is no finite number of at least 0")
+    if "text" not in row and "image" not in row:
+        raise _refuse("items.jsonl", line, "has neither a text nor an image")
+    return Item(**row, relevant=grades)
+
+
+def _check_pair(row: Any, line: int, scored: bool, items: int) -> None:
+    width = 3 if scored else 2
+    if not isinstance(row, list) or len(row) != width or not all(map(_is_number, row)):
+        raise _refuse("pairs.jsonl", line, f"is no list of {width} finite numbers")
+    if type(row[0]) is not int or type(row[1]) is not int:
+        raise _refuse("pairs.jsonl", line, "has a position that is no whole number")
+    if not (0 <= row[0] < items and 0 <= row[1] < items):
+        raise _refuse("pairs.jsonl", line, f"names an item outside the {items} of the set")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    # A larger integer has no exact float64.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
