@@ -71,7 +71,7 @@ def test_seeded_and_all_metrics_at_once() -> None:
     assert list(first) == ["ndcg@10", "hit@1"]
 
 
-def test_blocks_give_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_block_does_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     after, before = pair(50, 0.01, 4)
     whole = compare(after, before, seed=1, resamples=1000)
     monkeypatch.setattr("tunevane.core.statistics._BLOCK_SIGNS", 56 * 250)
