@@ -101,7 +101,10 @@ def combine(parts: Sequence[Evaluation]) -> Evaluation:
         raise InvalidRequestError("there is nothing to combine: no evaluation was given")
     if any(list(part.per_query) != list(parts[0].per_query) for part in parts):
         raise InvalidRequestError("evaluations can only be combined when they hold the same metrics")
-    per_query = {name: np.concatenate([part.per_query[name] for part in parts]) for name in parts[0].per_query}
+    if len(parts) == 1:
+        per_query = parts[0].per_query
+    else:
+        per_query = {name: np.concatenate([part.per_query[name] for part in parts]) for name in parts[0].per_query}
     values = {name: float(scores.mean()) for name, scores in per_query.items()}
     sizes = [len(next(iter(part.per_query.values()))) for part in parts]
     collapsed = sum(round(part.collapsed_fraction * size) for part, size in zip(parts, sizes, strict=True))
@@ -127,7 +130,9 @@ def _score_block(
     _check_ids(ids, judgements)
     relevant, grades = judgements.find(ids)
     found = entries(scores, ids, relevant, grades, depth, ties == "expected")
-    kept = (ids != PAD).sum(axis=1)
+    # Pads are at the end of a row, so a last column without any tells that there are none.
+    complete = ids.size > 0 and bool((ids[:, -1] != PAD).all())
+    kept = np.full(len(ids), ids.shape[1]) if complete else (ids != PAD).sum(axis=1)
     results = Results(found, kept, judgements, [one.cutoff for one in asked])
     per_query = {one.name: one.metric.score(results, one.cutoff) for one in asked}
     for name, values in per_query.items():
@@ -146,8 +151,8 @@ def _check_ids(ids: Ints, judgements: Judgements) -> None:
         raise InvalidRequestError(
             f"a result names document {unknown}, but the index has {judgements.documents} documents"
         )
-    own = judgements.self_positions[:, None]
-    if ((ids == own) & (own != PAD)).any():
+    own = np.where(judgements.self_positions == PAD, PAD - 1, judgements.self_positions)
+    if (own >= 0).any() and (ids == own[:, None]).any():
         raise InvalidRequestError("a query is among its own results; remove it from the ranking before scoring")
     narrow = ids.astype(np.int32) if judgements.documents < 2**31 else ids
     ordered = np.sort(narrow, axis=1)

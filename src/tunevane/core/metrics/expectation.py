@@ -95,7 +95,10 @@ def entries(
 
 
 def _rows_with_ties(scores: npt.NDArray[np.floating], ids: Ints) -> Flags:
-    tied: Flags = ((scores[:, 1:] == scores[:, :-1]) & (ids[:, 1:] != PAD)).any(axis=1)
+    equal = scores[:, 1:] == scores[:, :-1]
+    if ids.size and (ids[:, -1] == PAD).any():
+        equal &= ids[:, 1:] != PAD
+    tied: Flags = equal.any(axis=1)
     return tied
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from tunevane.core.metrics.ranking import Ints
 from tunevane.errors import InvalidRequestError
@@ -42,6 +43,10 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
         Codes of the queries [q], codes of the index documents [d], and how many distinct labels there are.
 
     """
+    if isinstance(queries, np.ndarray) and isinstance(index, np.ndarray):
+        numbered = _integer_codes(queries, index)
+        if numbered is not None:
+            return numbered
     query_labels, index_labels = _plain(queries), _plain(index)
     numbers: dict[str, int] = {}
     # Most labels are repeats: the raw value is looked up first, so each is canonicalised about once. The type
@@ -61,6 +66,18 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
     index_codes = [NONE_IN_INDEX if label is None else number(label) for label in index_labels]
     query_codes = [NONE_IN_QUERIES if label is None else number(label) for label in query_labels]
     return np.array(query_codes, np.int64), np.array(index_codes, np.int64), len(numbers)
+
+
+def _integer_codes(queries: npt.NDArray[np.generic], index: npt.NDArray[np.generic]) -> tuple[Ints, Ints, int] | None:
+    """Numbers integer labels by their distance from the smallest, where that wastes little; None elsewhere."""
+    if queries.dtype.kind != "i" or index.dtype.kind != "i" or queries.size == 0 or index.size == 0:
+        return None
+    wide_queries, wide_index = queries.astype(np.int64), index.astype(np.int64)
+    lowest = min(int(wide_queries.min()), int(wide_index.min()))
+    span = max(int(wide_queries.max()), int(wide_index.max())) - lowest + 1
+    if queries.ndim != 1 or index.ndim != 1 or span > 4 * (queries.size + index.size):
+        return None
+    return wide_queries - lowest, wide_index - lowest, span
 
 
 def _plain(labels: Iterable[object]) -> list[object]:
