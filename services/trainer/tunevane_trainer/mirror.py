@@ -70,7 +70,7 @@ class Mirror:
 
     async def _publish(self, name: str, mirrored: int) -> None:
         run = await self._runs.call(lambda: self._runs.store.get(name))
-        while events := await self._runs.call(lambda: self._runs.store.events(name, mirrored, BATCH)):
+        while events := await self._runs.call(lambda: self._runs.store.events(name, mirrored, BATCH)):  # noqa: B023  # called at once
             request = tracker_service_pb2.PublishEventsRequest(run=name, uid=run.uid, events=events)
             if mirrored == 0:
                 request.config.CopyFrom(describe(run))
@@ -80,6 +80,6 @@ class Mirror:
                 mirrored = max(int(error.details.get("expected_sequence", "1")) - 1, 0)
                 continue
             mirrored = response.acked_sequence
-            await self._runs.call(lambda: self._runs.store.set_mirrored(name, mirrored))
+            await self._runs.call(lambda: self._runs.store.set_mirrored(name, mirrored))  # noqa: B023  # called at once
             if response.notices:
                 await self._runs.append(name, [log_line(notice) for notice in response.notices])

@@ -91,7 +91,7 @@ class Runs:
         while True:
             # The bell is hung up before looking, so that nothing can happen in between unheard.
             bell = self._bells.setdefault(name, asyncio.Event())
-            events = await self.call(lambda: self.store.events(name, after, PAGE))
+            events = await self.call(lambda: self.store.events(name, after, PAGE))  # noqa: B023  # called at once
             if events:
                 after = events[-1].sequence
                 yield events

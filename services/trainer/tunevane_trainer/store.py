@@ -38,7 +38,7 @@ CREATE TABLE runs (
     request_id TEXT UNIQUE,
     token TEXT NOT NULL DEFAULT '',
     worker_sequence INTEGER NOT NULL DEFAULT 1,
-    launches INTEGER NOT NULL DEFAULT 0,
+    lost INTEGER NOT NULL DEFAULT 0,
     mirrored INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_state ON runs (state);
@@ -68,10 +68,10 @@ class Lease:
     """Who may write to a run."""
 
     token: str
-    """Secret of the current worker; empty before the first launch."""
+    """Secret of the current worker; empty when nobody holds the run."""
 
-    launches: int
-    """Workers started so far, the first one included."""
+    lost: int
+    """Workers that were lost so far."""
 
 
 class RunStore:
@@ -172,7 +172,7 @@ class RunStore:
         return run_pb2.Run.FromString(row[0])
 
     def page(
-        self, limit: int, before: int | None = None, states: Sequence[run_pb2.RunState] = ()
+        self, limit: int, before: int | None = None, states: Sequence[run_pb2.RunState.ValueType] = ()
     ) -> tuple[list[run_pb2.Run], int | None]:
         """Lists runs, newest first, and tells the position to go on from; None at the end."""
         where, arguments = ["TRUE"], list[object]()
@@ -221,19 +221,24 @@ class RunStore:
 
     def lease(self, name: str) -> Lease:
         """Tells who may write to a run."""
-        row = self._db.execute("SELECT token, launches FROM runs WHERE name = ?", (name,)).fetchone()
+        row = self._db.execute("SELECT token, lost FROM runs WHERE name = ?", (name,)).fetchone()
         if row is None:
             raise NotFoundError(f"there is no run '{name}'")
         return Lease(*row)
 
-    def grant(self, name: str, token: str, *, counts: bool) -> Lease:
-        """Gives a run to a new worker and takes it from the old; `counts` tells whether it is a replacement."""
+    def grant(self, name: str, token: str) -> Lease:
+        """Gives a run to a new worker and takes it from the old one, which then counts as lost."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE runs SET token = ?, worker_sequence = 1, launches = launches + ? WHERE name = ?",
-                (token, int(counts), name),
+                "UPDATE runs SET worker_sequence = 1, lost = lost + (token != ''), token = ? WHERE name = ?",
+                (token, name),
             )
         return self.lease(name)
+
+    def release(self, name: str) -> None:
+        """Takes a run from a worker that gave it back, which is no loss."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET token = '' WHERE name = ?", (name,))
 
     def check_lease(self, name: str, token: str) -> None:
         """Refuses a worker that somebody newer has replaced.

@@ -86,11 +86,15 @@ class Supervisor:
                 await self._cancel(run)
             elif run.name in self._workers:
                 await self._check_lease(run)
-            elif run.state == run_pb2.RUN_STATE_RUNNING and not self._is_overdue(run.name):
-                # Its worker was started by this service before a restart and may still be there.
+            elif await self._may_still_be_there(run):
                 continue
             elif len(self._workers) < self._max_workers:
                 await self._start(run)
+
+    async def _may_still_be_there(self, run: run_pb2.Run) -> bool:
+        """Tells whether a worker that was started before this service was restarted may still be at work."""
+        lease = await self._runs.call(lambda: self._runs.store.lease(run.name))
+        return bool(lease.token) and not self._is_overdue(run.name)
 
     def _is_overdue(self, name: str) -> bool:
         return time.monotonic() - self._heard.setdefault(name, time.monotonic()) > self._lease_seconds
@@ -113,25 +117,24 @@ class Supervisor:
 
     async def _start(self, run: run_pb2.Run) -> None:
         token = secrets.token_hex(16)
-        lease = await self._runs.call(lambda: self._runs.store.grant(run.name, token, counts=True))
+        lease = await self._runs.call(lambda: self._runs.store.grant(run.name, token))
         allowed = run.spec.max_restarts if run.spec.HasField("max_restarts") else DEFAULT_RESTARTS
-        if lease.launches > allowed + 1:
-            await self._end(
-                run.name,
-                failure=f"the worker was lost {lease.launches - 1} times, which is more than max_restarts allows",
-            )
+        if lease.lost > allowed:
+            times = "once" if lease.lost == 1 else f"{lease.lost} times"
+            await self._end(run.name, failure=f"the worker was lost {times}; max_restarts allows {allowed}")
             return
         self.heard_from(run.name)
         assignment = Assignment(run.name, token, self._address, self._evaluator)
         worker = await self._launcher.launch(assignment)
         self._workers[run.name] = worker
-        _log.info("worker started run=%s launch=%d", run.name, lease.launches)
-        self._spawn(self._follow(run.name, token, worker))
+        _log.info("worker started run=%s lost=%d", run.name, lease.lost)
+        self._spawn(self._follow(run.name, worker))
 
-    async def _follow(self, name: str, token: str, worker: Worker) -> None:
+    async def _follow(self, name: str, worker: Worker) -> None:
         code = await worker.wait()
         self._workers.pop(name, None)
         if self._stopping:
+            await self._runs.call(lambda: self._runs.store.release(name))
             return
         with suppress(TunevaneError):
             run = await self._runs.call(lambda: self._runs.store.get(name))
@@ -142,7 +145,7 @@ class Supervisor:
                 await self._end(name, cancelled=True)
                 return
             if code == PREEMPTED:
-                await self._runs.call(lambda: self._runs.store.grant(name, token, counts=False))
+                await self._runs.call(lambda: self._runs.store.release(name))
             else:
                 told = f"signal {-code}" if code < 0 else f"exit code {code}"
                 line = f"The worker was lost ({told}); a new one goes on from the last commit"
@@ -152,7 +155,7 @@ class Supervisor:
             self._runs.changed.set()
 
     async def _end(self, name: str, *, failure: str = "", cancelled: bool = False) -> None:
-        await self._runs.call(lambda: self._runs.store.grant(name, secrets.token_hex(16), counts=False))
+        await self._runs.call(lambda: self._runs.store.grant(name, secrets.token_hex(16)))
         ended = event_pb2.RunEnded(failure_reason=failure, cancelled=cancelled)
         await self._runs.append(name, [event_pb2.Event(event_time=now(), run_ended=ended)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tunevane import plugins
 from tunevane.api.trainer.v1 import run_pb2
@@ -28,15 +28,24 @@ def check(spec: run_pb2.RunSpec) -> None:
     """
     found = list(_numbers(spec))
     found.extend(_bundles(spec))
-    for field, complain in (("model", models.check), ("loss", _check_loss), ("optimizer", _check_optimizer)):
-        if field == "model" or spec.HasField(field):
-            try:
-                complain(getattr(spec, field), field)
-            except InvalidRequestError as error:
-                found.extend(error.problems)
+    found.extend(_complaints(models.check, spec.model, "model"))
+    if spec.HasField("loss"):
+        found.extend(_complaints(_check_loss, spec.loss, "loss"))
+    if spec.HasField("optimizer"):
+        found.extend(_complaints(_check_optimizer, spec.optimizer, "optimizer"))
     found.extend(_callbacks(spec))
     if found:
         raise InvalidRequestError(found)
+
+
+def _complaints(
+    complain: Callable[[component_pb2.Component, str], object], component: component_pb2.Component, field: str
+) -> Sequence[Problem]:
+    try:
+        complain(component, field)
+    except InvalidRequestError as error:
+        return error.problems
+    return ()
 
 
 def _numbers(spec: run_pb2.RunSpec) -> Iterator[Problem]:

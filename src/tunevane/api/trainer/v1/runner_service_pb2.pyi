@@ -28,23 +28,19 @@ class ClaimRunRequest(_message.Message):
 
     RUN_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
-    FIRST_WORKER_SEQUENCE_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """`runs/{run}`. Required."""
     lease_token: _builtins.str
     """Secret that the launcher gave the worker. Required."""
-    first_worker_sequence: _builtins.int
-    """Number from which this worker will count its events. Required."""
     def __init__(
         self,
         *,
         run: _builtins.str = ...,
         lease_token: _builtins.str = ...,
-        first_worker_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_worker_sequence", b"first_worker_sequence", "lease_token", b"lease_token", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_token", b"lease_token", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
