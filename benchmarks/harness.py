@@ -82,10 +82,8 @@ def report(section: str, rows: list[Row], notes: Mapping[str, object] | None = N
     print(f"{section} on {machine()}")
     print(f"{'name':{width}}  {'ours':>10}  {'peer':>10}  {'ratio':>8}  {'goal':>10}  met")
     for row in rows:
-        peer, ratio = _figure(row.peer), _figure(row.ratio)
-        print(
-            f"{row.name:{width}}  {row.ours:10.4g}  {peer:>10}  {ratio:>8}  {row.goal:>10}  {'yes' if row.met else 'NO'}"
-        )
+        peer, ratio, met = _figure(row.peer), _figure(row.ratio), "yes" if row.met else "NO"
+        print(f"{row.name:{width}}  {row.ours:10.4g}  {peer:>10}  {ratio:>8}  {row.goal:>10}  {met}")
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results[section] = {"machine": machine(), "rows": [asdict(row) for row in rows], "notes": dict(notes or {})}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ import pytrec_eval
 from harness import Row, at_most, faster, race, report
 from ranx import Qrels, Run
 from ranx import evaluate as ranx_evaluate
-from sentence_transformers.evaluation import InformationRetrievalEvaluator
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 from tunevane.core.metrics import Evaluation, Judgements, Ranking, evaluate
 from tunevane.core.statistics import compare
@@ -35,6 +35,8 @@ class Problem:
         random = np.random.default_rng(seed)
         self.query_labels = random.integers(0, LABELS, QUERIES)
         self.index_labels = random.integers(0, LABELS, DOCUMENTS)
+        self.query_words = [f"label {label}" for label in self.query_labels]
+        self.index_words = [f"label {label}" for label in self.index_labels]
         by_label = [np.flatnonzero(self.index_labels == label) for label in range(LABELS)]
         rows = []
         for label in self.query_labels:
@@ -57,7 +59,7 @@ class Problem:
         return {str(q): dict(zip(map(str, line), scores, strict=True)) for q, line in enumerate(self.ids.tolist())}
 
     def ours(self) -> Evaluation:
-        judged = Judgements.from_labels(self.query_labels, self.index_labels)
+        judged = Judgements.from_labels(self.query_words, self.index_words)
         return evaluate(Ranking(self.ids, self.scores), judged, OURS, limit=RESULTS)
 
     def trec(self) -> object:

@@ -221,6 +221,24 @@ def test_one_and_one_point_zero_and_the_word_one_are_one_label() -> None:
     assert Judgements.from_labels([1, 1.5, "1"], [1.0, "1", np.int32(1), "1.5", True]).relevant.tolist() == [3, 1, 3]
 
 
+def test_integers_strings_and_mixtures_are_numbered_alike() -> None:
+    random = np.random.default_rng(5)
+    queries, index = random.integers(-5, 20, 50), random.integers(-5, 20, 30)
+    ids = np.broadcast_to(np.arange(30), (50, 30))
+    expected = queries[:, None] == index[None]
+    mixed = [str(label) if i % 2 else float(label) for i, label in enumerate(index)]
+    wide = np.array([10**15, *index])
+    for judged in (
+        Judgements.from_labels(queries, index),
+        Judgements.from_labels(list(map(str, queries)), list(map(str, index))),
+        Judgements.from_labels(queries.tolist(), mixed),
+        Judgements.from_labels(queries.astype(float), index),
+    ):
+        np.testing.assert_array_equal(judged.find(ids)[0], expected)
+        np.testing.assert_array_equal(judged.relevant, expected.sum(axis=1))
+    assert Judgements.from_labels(queries, wide).relevant.tolist() == expected.sum(axis=1).tolist()
+
+
 def test_a_missing_label_equals_nothing() -> None:
     judged = Judgements.from_labels([None, "a"], [None, "a", None])
     assert judged.relevant.tolist() == [0, 1]

@@ -48,6 +48,12 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
         if numbered is not None:
             return numbered
     query_labels, index_labels = _plain(queries), _plain(index)
+    if set(map(type, query_labels)) | set(map(type, index_labels)) == {str}:
+        # Strings are canonical already, so numbering them is all there is to do.
+        words = {label: code for code, label in enumerate(dict.fromkeys([*index_labels, *query_labels]))}
+        index_numbers = np.fromiter(map(words.__getitem__, index_labels), np.int64, len(index_labels))
+        query_numbers = np.fromiter(map(words.__getitem__, query_labels), np.int64, len(query_labels))
+        return query_numbers, index_numbers, len(words)
     numbers: dict[str, int] = {}
     # Most labels are repeats: the raw value is looked up first, so each is canonicalised about once. The type
     # is part of the key because 1 == True == 1.0 as dictionary keys.
