@@ -19,7 +19,8 @@ def hold(folder: Path) -> Iterator[None]:
 
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Links that claim anonymous runs are in there.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (folder / "lock").open("a")
     except OSError as error:
         raise ConfigurationError(f"state_dir {folder} cannot be used: {error.strerror}") from error

@@ -61,7 +61,8 @@ class Chart:
         keys = [f'<span class="{each.style.split()[0]}"><i></i>{escape(each.label)}</span>' for each in self.series]
         if self.baseline is not None:
             keys.append(f'<span class="s3"><i class="dashed"></i>{escape(self.baseline_label)}</span>')
-        key = "".join(keys) if len(keys) > 1 else ""
+        # One curve needs no name: the heading says what it is.
+        key = "".join(keys if len(self.series) > 1 else keys[1:])
         return (
             f'<figure class="card {css_class}"><figcaption><h3>{escape(self.title)}</h3>'
             f'<span class="key">{key}</span></figcaption>{self.svg()}</figure>'

@@ -17,7 +17,7 @@ def listing_page(runs: Sequence[TrackedRun], book: Book) -> str:
         empty = '<div class="card empty">No run yet. Start one with <code>tunevane.fit(...)</code>.</div>'
         return document("Runs", f"<h1>Runs</h1>{empty}", refresh_seconds=10)
     rows = [book.read(run, lambda state, run=run: _row(run, state)) for run in runs]  # type: ignore[misc]
-    heads = ("Run", "State", "Model", "Epoch", "Metric", "Before", "Best", "Started")
+    heads = ("Run", "State", "Model", "Epoch", "Retrieval", "Started")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return document("Runs", f'<h1>Runs</h1><div class="card scroll runs">{table}</div>', refresh_seconds=10)
@@ -33,13 +33,15 @@ def _row(run: TrackedRun, state: RunState) -> str:
     phases = state.phases()
     before, best = phases["before"].get(monitor), (phases["after"] or phases["best"]).get(monitor)
     epochs = f"{state.epoch} / {state.epochs_planned}" if state.epochs_planned else "–"
+    score = "–"
+    if monitor:
+        arrow = "" if before is None else f'<span class="soft">{number(before)} →</span> '
+        score = f'{arrow}<b>{number(best)}</b> <small class="soft">{escape(monitor)}</small>'
     cells = (
         pill(state.status),
         escape(run.config.get("model", "–")),
         epochs,
-        escape(monitor or "–"),
-        number(before),
-        number(best),
+        score,
         moment(state.started_seconds or run.created),
     )
     link = f'<a href="/runs/{quote(run.name)}">{escape(run.name)}</a>'

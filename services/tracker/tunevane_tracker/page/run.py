@@ -85,7 +85,7 @@ def _progress(state: RunState) -> str:
     left = f"Epoch {state.epoch} of {state.epochs_planned}, batch {state.batch} of {state.batches_per_epoch}"
     right = escape(state.activity) if state.activity else speed
     return (
-        f'<div class="progress"><p><span>{left}</span><span>{right}</span></p><div role="progressbar" '
+        f'<div class="progress"><p><span>{left}</span><span>{right}</span></p><div class="track" role="progressbar" '
         f'aria-label="Training" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent:.0f}">'
         f'<span style="width:{percent:.1f}%"></span></div></div>'
     )
@@ -105,7 +105,7 @@ def _hero(state: RunState) -> str:
         earlier = "" if before is None else f"<small>{number(before)} → </small>"
         cards.append((escape(monitor), f"{earlier}{number(now)}{change}", ""))
     if state.best_epoch:
-        word = "Kept epoch" if state.artifact_epoch else "Best epoch so far"
+        word = "Kept epoch" if state.artifact_epoch else "Best epoch"
         of = f"<small> of {state.epochs_planned}</small>" if state.epochs_planned else ""
         cards.append((word, f"{state.best_epoch}{of}", escape(_reason(state))))
     if state.train_loss is not None:

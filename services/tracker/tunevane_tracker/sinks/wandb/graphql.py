@@ -37,6 +37,7 @@ def check_key(base_url: str, key: str) -> None:
     Raises:
         RefusedError: It does not.
         AwayError: The server cannot tell.
+
     """
     if not _at(_ask(base_url, key, VIEWER, {}), "data", "viewer"):
         raise RefusedError
@@ -48,6 +49,7 @@ def anonymous_key(base_url: str) -> str:
     Raises:
         RefusedError: The server makes none.
         AwayError: It cannot be reached, or answered something else.
+
     """
     key = _at(_ask(base_url, "", ANONYMOUS, {}), "data", "createAnonymousEntity", "apiKey", "name")
     if not isinstance(key, str) or not key:
@@ -61,6 +63,7 @@ def history_rows(base_url: str, key: str, entity: str, project: str, run: str) -
     Raises:
         RefusedError: The key does not work.
         AwayError: The server cannot be used.
+
     """
     answer = _ask(base_url, key, HISTORY, {"entity": entity, "project": project, "name": run})
     count = _at(answer, "data", "model", "bucket", "historyLineCount")

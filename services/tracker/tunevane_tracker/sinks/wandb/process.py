@@ -76,6 +76,7 @@ class ChildProcess:
 
         Raises:
             ChildDiedError: The process died, failed, or did not answer; it is dead afterwards.
+
         """
         line = b""
         try:

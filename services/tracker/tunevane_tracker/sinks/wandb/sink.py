@@ -234,16 +234,18 @@ class WandbSink:
             # Next time one event at a time, to learn which one it is.
             self._careful.add(run.uid)
             self._end(run, session)
-            raise SinkDiedError(events[0].sequence if alone else 0, str(error)) from error
-        session.position = events[-1].sequence
+            # The end of a run waits for the server, so it is never the event that is to blame.
+            guilty = events[0].sequence if alone and not finishes else 0
+            raise SinkDiedError(guilty, str(error)) from error
         session.rows_sent += sum(command.op == "row" for command in commands)
         if finishes:
-            self._finished(run, session)
+            self._finished(run, session, events[-1].sequence)
+        session.position = events[-1].sequence
 
-    def _finished(self, run: TrackedRun, session: _Session) -> None:
+    def _finished(self, run: TrackedRun, session: _Session, sequence: int) -> None:
         session.process.wait(10.0)
         self._verify(run, session)
-        self._cursors.finish(self.name, run, session.position).result()
+        self._cursors.finish(self.name, run, sequence).result()
         with self._lock:
             self._sessions.pop(run.uid, None)
             self._careful.discard(run.uid)
