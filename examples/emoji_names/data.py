@@ -27,6 +27,10 @@ import emoji
 
 LANGUAGES = ("de", "es", "fr", "it", "pt")
 
+HELD_OUT = 0.2
+"""Share of the concepts that queries are drawn from. More than the queries need: the names of one concept are about
+equally hard, so few concepts would make the measurement depend on the seed."""
+
 _LEFT_OUT = re.compile("[\U0001f3fb-\U0001f3ff\U0001f1e6-\U0001f1ff]")
 """Skin tones, and the letters that flags are made of."""
 
@@ -102,7 +106,7 @@ def build(pairs: int = 6000, queries: int = 800, seed: int = 0, languages: Seque
         languages: Codes of the languages besides English.
 
     Raises:
-        ValueError: There are fewer names than asked for.
+        ValueError: There are not as many names as asked for.
 
     """
     generator = random.Random(seed)
@@ -114,13 +118,13 @@ def build(pairs: int = 6000, queries: int = 800, seed: int = 0, languages: Seque
     names_of: dict[str, list[Name]] = {}
     for name in distinct:
         names_of.setdefault(name.concept, []).append(name)
-    held_out: list[Name] = []
-    kept: list[Name] = []
-    for one in concepts:
-        (held_out if len(held_out) < queries else kept).extend(names_of[one])
-    if len(held_out) < queries or len(kept) < pairs:
+    border = round(len(concepts) * HELD_OUT)
+    held_out = [name for one in concepts[:border] for name in names_of[one]]
+    kept = [name for one in concepts[border:] for name in names_of[one]]
+    if not (0 < queries <= len(held_out) and 0 < pairs <= len(kept)):
         raise ValueError(
-            f"{', '.join(languages)} have {len(distinct)} names; {pairs} pairs and {queries} queries are too many"
+            f"for {', '.join(languages)} there are 1 to {len(kept)} pairs and 1 to {len(held_out)} queries,"
+            f" not {pairs} and {queries}"
         )
     return Task(
         train=tuple(generator.sample(kept, pairs)),
