@@ -48,9 +48,8 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
         if numbered is not None:
             return numbered
     query_labels, index_labels = _plain(queries), _plain(index)
-    if set(map(type, query_labels)) | set(map(type, index_labels)) == {str}:
-        # Strings are canonical already, so numbering them is all there is to do.
-        words = {label: code for code, label in enumerate(dict.fromkeys([*index_labels, *query_labels]))}
+    words = _words(index_labels, query_labels)
+    if words is not None:
         index_numbers = np.fromiter(map(words.__getitem__, index_labels), np.int64, len(index_labels))
         query_numbers = np.fromiter(map(words.__getitem__, query_labels), np.int64, len(query_labels))
         return query_numbers, index_numbers, len(words)
@@ -72,6 +71,17 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
     index_codes = [NONE_IN_INDEX if label is None else number(label) for label in index_labels]
     query_codes = [NONE_IN_QUERIES if label is None else number(label) for label in query_labels]
     return np.array(query_codes, np.int64), np.array(index_codes, np.int64), len(numbers)
+
+
+def _words(index_labels: list[object], query_labels: list[object]) -> dict[object, int] | None:
+    """Numbers the distinct labels where all are strings, which are canonical already; None elsewhere."""
+    try:
+        distinct = dict.fromkeys(index_labels)
+        distinct.update(dict.fromkeys(query_labels))
+    except TypeError:  # a label that cannot be a key is no string
+        return None
+    # A string equals only strings, so looking at the distinct labels is enough.
+    return {label: code for code, label in enumerate(distinct)} if set(map(type, distinct)) == {str} else None
 
 
 def _integer_codes(queries: npt.NDArray[np.generic], index: npt.NDArray[np.generic]) -> tuple[Ints, Ints, int] | None:

@@ -134,10 +134,10 @@ class Results:
 
     @cached_property
     def _bins(self) -> Ints:
-        """For each entry [e], `row * (cut-offs + 1) + the first cut-off that includes it`."""
+        """For each entry [e], `number of the first cut-off that includes it * q + row`."""
         deepest = int(self._entries.rank.max(initial=-1)) + 1
         places = np.searchsorted(self._cutoffs, np.arange(deepest), side="right")
-        bins: Ints = self._entries.row * (len(self._cutoffs) + 1) + places[self._entries.rank]
+        bins: Ints = places[self._entries.rank] * self._judgements.queries + self._entries.row
         return bins
 
     def _sum(self, key: object, values: Floats | None, k: int) -> Floats:
@@ -145,11 +145,14 @@ class Results:
         if k not in self._cutoffs:
             raise ValueError(f"cut-off {k} was not announced; announced are {self._cutoffs}")
         if key not in self._sums:
-            columns = len(self._cutoffs) + 1
-            queries = self._judgements.queries
-            flat = np.bincount(self._bins, values, minlength=queries * columns)
-            table = np.cumsum(flat.reshape(queries, columns), axis=1, dtype=np.float64)
-            self._sums[key] = {cut: np.ascontiguousarray(table[:, i]) for i, cut in enumerate(self._cutoffs)}
+            # One line per cut-off, and one for what no cut-off includes. Adding up whole lines is several
+            # times as fast as a cumulative sum along either axis.
+            shape = (len(self._cutoffs) + 1, self._judgements.queries)
+            flat = np.bincount(self._bins, values, minlength=shape[0] * shape[1])
+            table = flat.reshape(shape)[:-1].astype(np.float64, copy=False)
+            for line in range(1, len(table)):
+                table[line] += table[line - 1]
+            self._sums[key] = dict(zip(self._cutoffs, table, strict=True))
         return self._sums[key][k]
 
 
