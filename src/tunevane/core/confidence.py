@@ -75,6 +75,7 @@ def judge(
 
     Raises:
         InvalidRequestError: The queries differ in number, a value is not finite, or an option is out of range.
+
     """
     if not 0.0 <= min_delta < float("inf"):
         raise InvalidRequestError(f"min_delta must be finite and at least 0, got {min_delta}")
@@ -123,6 +124,7 @@ class ConfidentPatience:
         Returns:
             What to remember, and whether training stops. The reference moves to this epoch iff
             `evidence.measured_better`.
+
         """
         if evidence.measured_better:
             return ConfidentPatienceState(), False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -106,10 +107,17 @@ def combine(parts: Sequence[Evaluation]) -> Evaluation:
     else:
         per_query = {name: np.concatenate([part.per_query[name] for part in parts]) for name in parts[0].per_query}
     values = {name: float(scores.mean()) for name, scores in per_query.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):  # so is a mean with anything in it that is not finite
+            raise InvalidRequestError(_malformed(name, len(per_query[name])))
     sizes = [len(next(iter(part.per_query.values()))) for part in parts]
     collapsed = sum(round(part.collapsed_fraction * size) for part, size in zip(parts, sizes, strict=True))
     without = sum(part.queries_without_relevant for part in parts)
     return Evaluation(values, per_query, without, collapsed / sum(sizes))
+
+
+def _malformed(name: str, queries: int) -> str:
+    return f"metric '{name}' must give one finite number for each of the {queries} queries"
 
 
 def _depth(asked: Sequence[Asked], judgements: Judgements | None) -> int:
@@ -135,9 +143,9 @@ def _score_block(
     kept = np.full(len(ids), ids.shape[1]) if complete else (ids != PAD).sum(axis=1)
     results = Results(found, kept, judgements, [one.cutoff for one in asked])
     per_query = {one.name: one.metric.score(results, one.cutoff) for one in asked}
-    for name, values in per_query.items():
-        if np.shape(values) != (len(ids),) or not np.isfinite(values).all():
-            raise InvalidRequestError(f"metric '{name}' must give one finite number for each of the {len(ids)} queries")
+    for name, scores_of_queries in per_query.items():
+        if np.shape(scores_of_queries) != (len(ids),):
+            raise InvalidRequestError(_malformed(name, len(ids)))
     without = int((judgements.relevant == 0).sum())
     return Evaluation({}, per_query, without, float(_collapsed(scores, kept, depth).mean()))
 
