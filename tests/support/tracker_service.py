@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
@@ -107,3 +108,14 @@ def eventually(holds: Callable[[], bool], timeout_seconds: float = 25.0) -> None
     while not holds():
         assert time.monotonic() < deadline, "it did not happen in time"
         pause.wait(0.05)
+
+
+def kill_wandb() -> None:
+    """Kills the process that runs wandb, as the kernel would, and waits until it is gone."""
+    (child,) = (
+        child
+        for child in psutil.Process().children()
+        if child.is_running() and "tunevane_tracker.sinks.wandb.child" in child.cmdline()
+    )
+    child.kill()
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

@@ -13,10 +13,10 @@ from tunevane_tracker.state import RunState, fold
 
 T = TypeVar("T")
 
-PAGE = 2000
+PAGE = 1000
 """Events read from the journal at a time."""
 
-MAX_STATES = 400
+MAX_STATES = 2000
 """States kept; one that is needed again is folded again."""
 
 
@@ -43,13 +43,14 @@ class Book:
             fresh: Whether everything in the journal is folded in first.
 
         """
-        with self._lock:
-            state = self._state(run)
-            while fresh:
-                events = self._journal.events(run, state.sequence, PAGE)
+        while True:
+            # The lock is let go between pages: a long run does not keep others waiting.
+            with self._lock:
+                state = self._state(run)
+                events = self._journal.events(run, state.sequence, PAGE) if fresh else []
                 fold(events, state)
-                fresh = len(events) == PAGE
-            return look(state)
+                if len(events) < PAGE:
+                    return look(state)
 
     def sequence(self, run: TrackedRun) -> int:
         """Tells up to which number a run's events are folded in."""

@@ -53,7 +53,7 @@ class TrackerConfig:
     """How long W&B may take for the rest of a run that has ended, before it is tried again."""
 
     wandb_transmit_seconds: float = 15.0
-    """How often W&B gets what has gathered; tests make it short."""
+    """How often W&B gets what has gathered; below 1 the wandb package takes its own default."""
 
     max_runs: int = 100_000
     """Runs that are kept; the events of further ones are refused."""
@@ -69,6 +69,8 @@ class TrackerConfig:
         for name in ("max_runs", "wandb_processes", "wandb_finish_seconds"):
             if getattr(self, name) < 1:
                 yield Problem(name, f"must be at least 1, not {getattr(self, name)}")
+        if self.wandb_transmit_seconds < 1:
+            yield Problem("wandb_transmit_seconds", f"must be at least 1, not {self.wandb_transmit_seconds}")
         if self.drain_seconds < 0:
             yield Problem("drain_seconds", f"must not be negative, not {self.drain_seconds}")
         for name in ("wandb_base_url", "public_url"):

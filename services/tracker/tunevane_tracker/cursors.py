@@ -88,13 +88,13 @@ class Cursors:
         rows = self._journal.query("SELECT sink, count(*) FROM put_aside GROUP BY sink")
         return {str(sink): int(count) for sink, count in rows}
 
-    def behind(self, sink: str) -> list[TrackedRun]:
-        """Lists the runs with events that a sink does not have, oldest first."""
+    def behind(self, sink: str, mark: str) -> list[TrackedRun]:
+        """Lists the runs with `mark` in their config and with events that a sink does not have, oldest first."""
         query = (
             "SELECT r.uid FROM runs r LEFT JOIN cursors c ON c.run = r.number AND c.sink = ? "
-            "WHERE r.acked > coalesce(c.delivered, 0) ORDER BY r.number"
+            "WHERE r.acked > coalesce(c.delivered, 0) AND instr(r.config, ?) ORDER BY r.number"
         )
-        return [self._journal.run(row[0]) for row in self._journal.query(query, (sink,))]
+        return [self._journal.run(row[0]) for row in self._journal.query(query, (sink, mark))]
 
     def _set(self, sink: str, run: TrackedRun, column: str, value: object, also: str = "") -> Future[None]:
         query = (

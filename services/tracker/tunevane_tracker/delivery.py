@@ -74,7 +74,7 @@ class Delivery:
     def lag(self) -> int:
         """Counts events that wait for the sink."""
         with self._changed:
-            runs = [task.run for task in self._tasks.values()]
+            runs = [task.run for task in self._tasks.values() if task.wanted or task.working]
         delivered = {run.uid: self._cursors.get(self.sink.name, run).delivered for run in runs}
         return sum(max(0, run.acked - self.sink.position(run, delivered[run.uid])) for run in runs)
 

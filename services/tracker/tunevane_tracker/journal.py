@@ -6,10 +6,11 @@ The key is (run, sequence): repeated events vanish, missing ones are refused wit
 from __future__ import annotations
 
 import json
+import queue
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from tunevane_tracker.writer import Writer, connect, open_database
 _log = log.get("tracker.journal")
 
 VERSION = 1
+READERS = 4
+"""Connections that read at the same time; SQLite's readers do not hinder its writer."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY,
@@ -143,13 +147,15 @@ class Journal:
         self._clock = clock
         self._max_runs = max_runs
         self.writer = Writer(open_database(path, SCHEMA, VERSION), path, on_broken)
-        self._reader = connect(path, read_only=True)
-        self._lock = threading.Lock()
+        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        for _ in range(READERS):
+            self._readers.put(connect(path, read_only=True))
 
     def close(self) -> None:
         """Writes what was submitted and closes the database."""
         self.writer.close()
-        self._reader.close()
+        for _ in range(READERS):
+            self._readers.get().close()
 
     def append(
         self, name: str, uid: str, events: Sequence[Event], config: Mapping[str, object] | None = None
@@ -234,10 +240,8 @@ class Journal:
             NotFoundError: There is none.
 
         """
-        with self._lock:
-            found = self._find(self._reader, "uid = ?", name_or_uid) or self._find(
-                self._reader, "name = ?", name_or_uid
-            )
+        with self._reader() as reader:
+            found = self._find(reader, "uid = ?", name_or_uid) or self._find(reader, "name = ?", name_or_uid)
         if found is None:
             raise NotFoundError(f"the tracker knows no run '{name_or_uid[:80]}'")
         return found
@@ -245,17 +249,19 @@ class Journal:
     def runs(self, limit: int) -> list[TrackedRun]:
         """Lists runs: those that run first, then the newest first."""
         query = f"SELECT {_COLUMNS} FROM runs ORDER BY ended IS NOT NULL, number DESC LIMIT ?"  # noqa: S608
-        with self._lock:
-            return [_run(row) for row in self._reader.execute(query, (limit,))]
+        return [_run(row) for row in self.query(query, (limit,))]
 
-    def live(self, ended_after: float) -> list[TrackedRun]:
-        """Lists the runs that have not ended, or ended later than that, the former first, then the newest first."""
+    def live(self, ended_after: float, limit: int) -> list[TrackedRun]:
+        """Lists runs that have not ended, or ended later than that: the former first, then the newest first."""
         query = (
             f"SELECT {_COLUMNS} FROM runs WHERE ended IS NULL OR ended > ? "  # noqa: S608 - constant
-            "ORDER BY ended IS NOT NULL, number DESC"
+            "ORDER BY ended IS NOT NULL, number DESC LIMIT ?"
         )
-        with self._lock:
-            return [_run(row) for row in self._reader.execute(query, (ended_after,))]
+        return [_run(row) for row in self.query(query, (ended_after, limit))]
+
+    def count_live(self, ended_after: float) -> int:
+        """Counts the runs that `live` lists without a limit."""
+        return int(self.query("SELECT count(*) FROM runs WHERE ended IS NULL OR ended > ?", (ended_after,))[0][0])
 
     def events(self, run: TrackedRun, after_sequence: int, limit: int) -> list[Event]:
         """Reads the next events of a run, at most `limit`."""
@@ -264,8 +270,17 @@ class Journal:
 
     def query(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Reads rows for the other parts of the tracker; `Any`, because only the schema knows the types."""
-        with self._lock:
-            return list(self._reader.execute(sql, tuple(values)))
+        with self._reader() as reader:
+            return list(reader.execute(sql, tuple(values)))
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Lends a connection; a long read delays a short one only when all are lent."""
+        reader = self._readers.get()
+        try:
+            yield reader
+        finally:
+            self._readers.put(reader)
 
 
 def _same(kept: bytes, other: bytes) -> bool:

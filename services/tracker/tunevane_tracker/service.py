@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grpc
 from tunevane.rpc.server import ServerOptions, serve
-from tunevane_tracker.book import Book
+from tunevane_tracker.book import MAX_STATES, Book
 from tunevane_tracker.config import TrackerConfig
 from tunevane_tracker.cursors import Cursors
 from tunevane_tracker.delivery import Delivery
@@ -30,6 +30,7 @@ from tunevane_tracker.sinks.prometheus import (
     SinkCollector,
     TrackerMetrics,
 )
+from tunevane_tracker.sinks.wandb.rows import CALLBACK
 from tunevane_tracker.sinks.wandb.sink import WandbSink
 from tunevane_tracker.welcome import Welcome
 
@@ -133,9 +134,9 @@ class Tracker:
 
     def _catch_up(self) -> None:
         prometheus, wandb = self.deliveries
-        for each in self.journal.live(time.time() - SHOWN_AFTER_END_SECONDS):
+        for each in self.journal.live(time.time() - SHOWN_AFTER_END_SECONDS, MAX_STATES):
             prometheus.offer(each)
-        for each in self._cursors.behind(wandb.sink.name):
+        for each in self._cursors.behind(wandb.sink.name, CALLBACK):
             wandb.offer(each)
 
     def _run_page(self, name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.tracker_events import NDCG, whole_run
-from support.tracker_service import NAME, eventually, tracker
+from support.tracker_service import NAME, eventually, kill_wandb, tracker
 from tunevane_tracker.config import TrackerConfig
 
 pb = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -109,3 +109,32 @@ def test_a_run_without_the_logger_is_not_mirrored(tmp_path: Path) -> None:
         notices = served.publish(RUN, {"callbacks": [{"name": "early-stopping"}]}).notices
         assert list(notices) == [f"View run at http://127.0.0.1:{served.http_port}/runs/{NAME}"]
     assert not list(folder.rglob("*.wandb"))
+
+
+def test_a_killed_process_writes_the_run_over(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with tracker(settings(folder)) as served:
+        served.publish(RUN[:6], CONFIG)
+        eventually(lambda: served.delivered("wandb") == 6)
+        kill_wandb()
+        served.publish(RUN[6:])
+        eventually(lambda: served.delivered("wandb") == len(RUN))
+    (path,) = folder.rglob("*.wandb")
+    steps = [int(str(row["_step"])) for row in history(path)]
+    assert steps == sorted(set(steps))
+    assert min(steps) == 2
+
+
+def test_without_the_package_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "wandb.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", f"{shadow}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    with tracker(settings(tmp_path / "state")) as served:
+        notices = list(served.publish(RUN, CONFIG).notices)
+        _, metrics = served.get("/metrics")
+    assert notices == [
+        "Weights & Biases: nothing is mirrored, because its package is missing: install tunevane[tracker]",
+        f"View run at http://127.0.0.1:{served.http_port}/runs/{NAME}",
+    ]
+    assert 'tunevane_tracker_wandb_mode{mode="off"} 1.0' in metrics

@@ -8,11 +8,10 @@ import sqlite3
 import stat
 from pathlib import Path
 
-import psutil
 import pytest
 
 from support.tracker_events import whole_run
-from support.tracker_service import eventually, tracker
+from support.tracker_service import eventually, kill_wandb, tracker
 from support.wandb_server import ANONYMOUS_KEY, WandbServer, wandb_server
 from tunevane_tracker.config import TrackerConfig
 from tunevane_tracker.sinks.wandb.rows import Rows
@@ -43,7 +42,7 @@ def settings(folder: Path, server: WandbServer) -> TrackerConfig:
         http_port=0,
         state_dir=folder,
         wandb_base_url=server.url,
-        wandb_transmit_seconds=0.2,
+        wandb_transmit_seconds=1.0,
         wandb_finish_seconds=10,
     )
 
@@ -51,17 +50,6 @@ def settings(folder: Path, server: WandbServer) -> TrackerConfig:
 def steps(server: WandbServer) -> list[int]:
     with server.lock:
         return [row["_step"] for rows in server.history.values() for row in rows]
-
-
-def kill_child() -> None:
-    """Kills the process that runs wandb, as the kernel would, and waits until it is gone."""
-    (child,) = (
-        child
-        for child in psutil.Process().children()
-        if child.is_running() and "tunevane_tracker.sinks.wandb.child" in child.cmdline()
-    )
-    child.kill()
-    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_an_anonymous_run_is_mirrored_and_its_key_stays_secret(
@@ -91,7 +79,7 @@ def test_a_killed_process_and_a_lost_answer_double_nothing(tmp_path: Path) -> No
     with wandb_server(refuse_uploads=1) as server, tracker(settings(tmp_path / "state", server)) as served:
         served.publish(RUN[:12], CONFIG)
         assert server.first_row.wait(20)
-        kill_child()
+        kill_wandb()
         served.publish(RUN[12:])
         eventually(lambda: served.delivered("wandb") == len(RUN), 60.0)
         _, metrics = served.get("/metrics")

@@ -29,6 +29,9 @@ MAX_FINISHED = 50
 MAX_SERIES = 4500
 """Series of runs; the newest runs that fit are shown."""
 
+MAX_RUNS = 400
+"""Runs that are looked at; each needs more than ten series."""
+
 MAX_SCORES = 25
 """Metrics shown of one run."""
 
@@ -170,22 +173,19 @@ class RunCollector:
 
     def _rows(self) -> tuple[list[_Row], int]:
         oldest = self._clock() - SHOWN_AFTER_END_SECONDS
-        live = self._journal.live(oldest)
+        live = self._journal.live(oldest, MAX_RUNS)
         rows: list[_Row] = []
-        finished = series = left_out = 0
+        finished = series = 0
         for run in live:
-            if run.ended is not None:
-                finished += 1
-            if series >= MAX_SERIES or finished > MAX_FINISHED:
-                left_out += 1
-                continue
+            finished += run.ended is not None
+            if finished > MAX_FINISHED:
+                break
             row = self._book.read(run, lambda state, run=run: _row(run, state), fresh=False)  # type: ignore[misc]
-            if series + row.series() > MAX_SERIES:
-                left_out += 1
-                continue
             series += row.series()
+            if series > MAX_SERIES:
+                break
             rows.append(row)
-        return rows, left_out
+        return rows, self._journal.count_live(oldest) - len(rows)
 
 
 class TrackerMetrics:

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlencode
 
 from tunevane import log
@@ -73,11 +74,12 @@ class WandbSink:
         self._careful: set[str] = set()
         self._links: dict[str, Future[str | None]] = {}
         self._stopping = threading.Event()
+        self._missing = threading.Event()
 
     @property
     def mode(self) -> str:
         """How W&B is used; empty before the first run needed it."""
-        return "off" if self._config.wandb == "off" else self._ladder.kind
+        return "off" if self._config.wandb == "off" or self._missing.is_set() else self._ladder.kind
 
     @property
     def processes(self) -> dict[str, int]:
@@ -140,6 +142,8 @@ class WandbSink:
         return self._home / "runs" / run.uid
 
     def _open(self, run: TrackedRun) -> _Session:
+        if self._missing.is_set():
+            self._tell_missing(run)
         with self._lock:
             if self._stopping.is_set():
                 raise SinkUnavailableError("the tracker is stopping")
@@ -173,11 +177,14 @@ class WandbSink:
     def _start(self, run: TrackedRun, process: ChildProcess) -> _Session:
         hello = process.ask({"op": "hello"})
         if hello["version"] is None:
-            text = "Weights & Biases: nothing is mirrored, because the tracker lacks the package: install tunevane[tracker]"
-            self._notices.add(run, MISSING, text).result()
-            raise SinkUnavailableError("the package wandb is not installed")
+            self._missing.set()
+            self._tell_missing(run)
         base_url = self._config.wandb_base_url or self._environ.get("WANDB_BASE_URL") or str(hello["base_url"])
         account = self._ladder.account(base_url)
+        if account.kind == "offline" and self._cursors.get(self.name, run).url:
+            # A run that is at the server already waits for it; a second half offline would be another run.
+            self._ladder.forget()
+            raise SinkUnavailableError(account.reason)
         if account.kind == "offline":
             text = (
                 f"Weights & Biases: offline, because {account.reason}; "
@@ -203,6 +210,12 @@ class WandbSink:
         claim = f"{url}?{urlencode({'apiKey': account.key})}" if account.kind == "anonymous" else url
         self._answer_link(run, claim if url else None)
         return _Session(process, account, Rows(chosen), str(answer["entity"]), str(answer["project"]))
+
+    def _tell_missing(self, run: TrackedRun) -> NoReturn:
+        text = "Weights & Biases: nothing is mirrored, because its package is missing: install tunevane[tracker]"
+        self._notices.add(run, MISSING, text).result()
+        self._answer_link(run, None)
+        raise SinkUnavailableError("the package wandb is not installed")
 
     def _arguments(self, run: TrackedRun, chosen: Mapping[str, object]) -> dict[str, object]:
         wanted = chosen.get("wandb_args")
