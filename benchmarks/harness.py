@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -47,6 +48,7 @@ def race(contenders: Mapping[str, Callable[[], object]], rounds: int, warmups: i
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_number in range(warmups + rounds):
         for name, contender in contenders.items():
+            gc.collect()  # what one contender leaves behind is not for the next to clear away
             began = time.process_time()
             contender()
             if round_number >= warmups:

@@ -24,7 +24,9 @@ from tunevane.core.statistics import compare
 QUERIES, RESULTS, DOCUMENTS, LABELS = 10_000, 100, 20_000, 1_000
 CUTS = (1, 3, 5, 10, 50, 100)
 OURS = [f"{name}@{k}" for name in ("ndcg", "map", "mrr", "recall", "precision", "hit", "f1", "dcg") for k in CUTS]
-TREC = {f"{name}.{','.join(map(str, CUTS))}" for name in ("ndcg_cut", "map_cut", "recall", "P", "success")}
+TREC = {f"{name}.{','.join(map(str, CUTS))}" for name in ("ndcg_cut", "map_cut", "recall", "P", "success")} | {
+    "recip_rank"
+}
 RANX = [f"{name}@{k}" for name in ("ndcg", "map", "mrr", "recall", "precision", "hit_rate", "f1", "dcg") for k in CUTS]
 
 
