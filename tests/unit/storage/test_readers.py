@@ -1,0 +1,173 @@
+"""What each kind of source is understood as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tunevane.core.dataset import Dataset, Item
+from tunevane.storage.datasets import read
+
+
+def csv(tmp_path: Path, text: str, name: str = "data.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def as_pairs(data: Dataset) -> list[tuple[str, str]]:
+    return [(data.texts[a], data.texts[b]) for a, b in data.pairs]
+
+
+def as_labelled(data: Dataset) -> list[tuple[str, str | None]]:
+    return list(zip(data.texts, data.labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "expected"),
+    [
+        ("a,b\nc,d\n", None, [("a", "b"), ("c", "d")]),
+        ("a,b\r\nc,d", None, [("a", "b"), ("c", "d")]),
+        ("a,b\rc,d\r", None, [("a", "b"), ("c", "d")]),
+        ("\ufeffa,b\n\nc,d\n\n", None, [("a", "b"), ("c", "d")]),
+        ("query,document\na,b\n", None, [("a", "b")]),
+        (" Document , QUERY\na,b\n", None, [("b", "a")]),
+        ("query,document\na,b\n", False, [("query", "document"), ("a", "b")]),
+        ("left,right\na,b\n", True, [("a", "b")]),
+        ("left,right\na,b\n", None, [("left", "right"), ("a", "b")]),
+        ('"a, ""1""\nx",b\n', None, [('a, "1"\nx', "b")]),
+        ('5" pipe,b\n', None, [('5" pipe', "b")]),
+        ("a\u2028x,b\n", None, [("a\u2028x", "b")]),
+        ("a,a\n", None, [("a", "a")]),
+    ],
+)
+def test_csv_pairs(tmp_path: Path, text: str, header: bool | None, expected: list[tuple[str, str]]) -> None:
+    data = read(csv(tmp_path, text), header=header)
+    assert data.kind == "pairs"
+    assert as_pairs(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_labeled", "expected"),
+    [
+        ("a,1\na,2\n", True, [("a", "1"), ("a", "2")]),
+        ("query,label\na,1\n", False, [("a", "1")]),
+        ("label,document\n007,a\n", True, [("a", "007")]),
+    ],
+)
+def test_csv_labelled(tmp_path: Path, text: str, is_labeled: bool, expected: list[tuple[str, str]]) -> None:
+    data = read(str(csv(tmp_path, text)), is_labeled=is_labeled)
+    assert data.kind == "items"
+    assert as_labelled(data) == expected
+
+
+@pytest.mark.parametrize("text", ["a,b,0\nc,d,-1.5e0\n", "score,document,query\n0,b,a\n-1.5,d,c\n"])
+def test_csv_scored(tmp_path: Path, text: str) -> None:
+    data = read(csv(tmp_path, text))
+    assert data.kind == "scored"
+    assert as_pairs(data) == [("a", "b"), ("c", "d")]
+    assert data.scores is not None
+    assert data.scores.tolist() == [0.0, -1.5]
+
+
+def test_tsv(tmp_path: Path) -> None:
+    assert as_pairs(read(csv(tmp_path, "a, x\tb\n", "data.TSV"))) == [("a, x", "b")]
+
+
+def test_jsonl_with_judgements(tmp_path: Path) -> None:
+    text = (
+        '{"id": "q1", "text": "a", "relevant": {"d1": 2, "d2": 0}}\n\n{"id": 7, "query": "b\\u2028", "label": null}\n'
+    )
+    data = read(csv(tmp_path, text, "queries.jsonl"))
+    assert data.items == (Item("q1", "a", relevant={"d1": 2.0, "d2": 0.0}), Item("7", "b\u2028"))
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1", np.int64(1), np.float32(1)])
+def test_records_with_one_label_however_written(label: object) -> None:
+    data = read([{"text": "a", "label": label}, {"content": "b", "label": "1"}])
+    assert as_labelled(data) == [("a", "1"), ("b", "1")]
+
+
+def test_records_may_come_from_a_generator() -> None:
+    assert as_pairs(read({"query": t, "document": t.upper()} for t in "ab")) == [("a", "A"), ("b", "B")]
+
+
+def test_a_data_set_is_returned_as_it_is() -> None:
+    data = read([{"text": "a"}])
+    assert read(data) is data
+
+
+class PandasLike:
+    """Has of a pandas table what is used; a missing value is NaN."""
+
+    columns = ("text", "label")
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def notna(self) -> list[dict[str, bool]]:
+        return [{name: value == value for name, value in row.items()} for row in self._rows]
+
+    def astype(self, kind: type) -> PandasLike:
+        assert kind is object
+        return self
+
+    def where(self, keep: list[dict[str, bool]], other: None) -> PandasLike:
+        pairs = zip(self._rows, keep, strict=True)
+        return PandasLike([{n: v if kept[n] else other for n, v in row.items()} for row, kept in pairs])
+
+    def to_dict(self, orient: str) -> list[dict[str, Any]]:
+        assert orient == "records"
+        return self._rows
+
+
+ROWS = [{"text": "a", "label": 1.0}, {"text": "b", "label": None}]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        PandasLike([{"text": "a", "label": 1.0}, {"text": "b", "label": float("nan")}]),
+        SimpleNamespace(columns=["text", "label"], to_dicts=lambda: ROWS),
+        SimpleNamespace(column_names=["text", "label"], to_list=lambda: ROWS),
+    ],
+    ids=["pandas", "polars", "datasets"],
+)
+def test_tables(table: object) -> None:
+    assert as_labelled(read(table)) == [("a", "1"), ("b", None)]
+
+
+def test_a_real_pandas_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"text": ["a", "b"], "label": [1, None], "id": ["x", "y"]})
+    assert read(table).items == (Item("x", "a", label="1"), Item("y", "b"))
+    pairs = pandas.DataFrame({"query": ["a"], "document": ["b"], "score": [0.5]})
+    assert read(pairs).kind == "scored"
+
+
+class DocList:
+    """Has of docarray's list what is used: it can be iterated, and its documents have attributes."""
+
+    def __init__(self, **fields: list[Any]) -> None:
+        self._documents = [
+            SimpleNamespace(**dict(zip(fields, row, strict=True))) for row in zip(*fields.values(), strict=True)
+        ]
+
+    def __iter__(self) -> Iterator[SimpleNamespace]:
+        return iter(self._documents)
+
+
+def test_docarray_documents() -> None:
+    tags = [{"finetuner_label": 3.0}, {"other": 1}]
+    data = read(DocList(id=["x", "y"], text=["a", "b"], content=["a", "b"], tags=tags, uri=[None, None]))
+    assert data.items == (Item("x", "a", label="3"), Item("y", "b"))
+
+
+def test_docarray_pairs() -> None:
+    data = read(DocList(id=["x", "y"], query=["a", "b"], document=["c", "d"]))
+    assert as_pairs(data) == [("a", "c"), ("b", "d")]
