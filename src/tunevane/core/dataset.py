@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -71,12 +72,12 @@ class Dataset:
 
     __hash__ = None  # type: ignore[assignment]  # arrays can change, so a set of them has no hash
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str | None, ...]:
         """Lists the items' labels."""
         return tuple(item.label for item in self.items)
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         """Lists the items' texts.
 
