@@ -154,7 +154,8 @@ def _check_ids(ids: Ints, judgements: Judgements) -> None:
     """Refuses results that are not in the index, stand twice in a row or are the query itself."""
     if ids.size == 0:
         return
-    if int(ids.max()) >= judgements.documents or int(ids.min()) < PAD:
+    ordered = np.sort(ids, axis=1)
+    if int(ordered[:, -1].max()) >= judgements.documents or int(ordered[:, 0].min()) < PAD:
         unknown = ids[(ids >= judgements.documents) | (ids < PAD)][0]
         raise InvalidRequestError(
             f"a result names document {unknown}, but the index has {judgements.documents} documents"
@@ -162,15 +163,15 @@ def _check_ids(ids: Ints, judgements: Judgements) -> None:
     own = np.where(judgements.self_positions == PAD, PAD - 1, judgements.self_positions)
     if (own >= 0).any() and (ids == own[:, None]).any():
         raise InvalidRequestError("a query is among its own results; remove it from the ranking before scoring")
-    narrow = ids.astype(np.int32) if judgements.documents < 2**31 else ids
-    ordered = np.sort(narrow, axis=1)
-    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)).any():
+    twice = ordered[:, 1:] == ordered[:, :-1]
+    if twice.any() and (twice & (ordered[:, 1:] != PAD)).any():
         raise InvalidRequestError("a document stands twice among the results of one query; ids must be unique")
 
 
 def _collapsed(scores: npt.NDArray[np.floating], kept: Ints, depth: int) -> Flags:
-    last = np.minimum(kept, depth) - 1
-    if scores.shape[1] == 0:
-        return np.zeros(len(kept), np.bool_)
-    flags: Flags = (last >= 1) & (scores[:, 0] == scores[np.arange(len(kept)), last])
+    flags = np.zeros(len(kept), np.bool_)
+    if scores.shape[1] > 1:
+        maybe = np.flatnonzero(scores[:, 0] == scores[:, 1])  # few, as a rule
+        last = np.minimum(kept[maybe], depth) - 1
+        flags[maybe] = (last >= 1) & (scores[maybe, 0] == scores[maybe, last])
     return flags

@@ -50,7 +50,7 @@ class Ranking:
             )
         if ids.shape[0] == 0:
             raise InvalidRequestError("a ranking needs at least one query, got none")
-        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "ids", ids.astype(np.int64, copy=False))
         object.__setattr__(self, "scores", scores)
         self._check_order()
 
