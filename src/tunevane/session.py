@@ -160,7 +160,7 @@ def fit(
     return Run(connection, connection.trainer.CreateRun(request).run.name)
 
 
-def _whole(value: int, field: str) -> int:
+def _whole(value: object, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidRequestError([Problem(field, f"must be a whole number of at least 1, not {value!r}")])
     return value
@@ -178,7 +178,8 @@ def _checked(callback: Callback, position: int) -> Callback:
 
 def _model(model: str | Path, options: Mapping[str, object], connection: Connection) -> component_pb2.Component:
     path = Path(model).expanduser()
-    if isinstance(model, Path) or path.is_dir() or os.sep in str(model):
+    looks_like_a_path = isinstance(model, Path) or os.sep in str(model)
+    if looks_like_a_path or path.is_dir():
         if not path.is_dir():
             raise InvalidRequestError([Problem("model", f"there is no folder {path}")])
         from tunevane.nn.models import folder_bundle

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -122,7 +123,9 @@ def is_euclidean(plan: evaluation_pb2.EvaluationPlan) -> bool:
     return plan.distance in (evaluation_pb2.DISTANCE_EUCLIDEAN, evaluation_pb2.DISTANCE_SQEUCLIDEAN)
 
 
-def _vectors(work: Work, data: Dataset, step: wire.EvaluationStep, what: str) -> Iterator[tuple[list[int], Floats]]:
+def _vectors(
+    work: Work, data: Dataset, step: wire.EvaluationStep.ValueType, what: str
+) -> Iterator[tuple[list[int], Floats]]:
     """Yields positions and vectors ready to be compared; counts zero vectors and refuses non-finite ones."""
     plan = work.plan
     total, done, zeros = len(data.items), 0, 0
@@ -157,7 +160,7 @@ def _vectors(work: Work, data: Dataset, step: wire.EvaluationStep, what: str) ->
         work.warnings.append(f"{zeros} of {total} {what}s have a zero vector, which is equally far from everything")
 
 
-def _progress(step: wire.EvaluationStep, done: int, total: int, rate: float) -> wire.EvaluationProgress:
+def _progress(step: wire.EvaluationStep.ValueType, done: int, total: int, rate: float) -> wire.EvaluationProgress:
     return wire.EvaluationProgress(step=step, done=done, total=total, items_per_second=rate)
 
 
@@ -215,7 +218,9 @@ def _score(
     plan = work.plan
     judged = _judgements(queries, documents, own)
     names = list(plan.metrics) or None
-    ties = "position" if plan.tie_policy == evaluation_pb2.TIE_POLICY_POSITION else "expected"
+    ties: Literal["expected", "position"] = (
+        "position" if plan.tie_policy == evaluation_pb2.TIE_POLICY_POSITION else "expected"
+    )
     scored = scoring.evaluate(ranking, judged, names, limit=plans.limit_of(plan), ties=ties)
     if scored.queries_without_relevant:
         work.warnings.append(

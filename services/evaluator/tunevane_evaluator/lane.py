@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
@@ -105,9 +106,10 @@ class Lane:
             while not job.outcome.done():
                 yield job.latest
                 job.changed.clear()
-                waiting = [asyncio.ensure_future(job.changed.wait()), job.outcome]
+                news = asyncio.ensure_future(job.changed.wait())
+                waiting: set[asyncio.Future[Any]] = {news, job.outcome}
                 await asyncio.wait(waiting, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
-                waiting[0].cancel()
+                news.cancel()
             yield job.outcome.result()
         finally:
             job.waiters -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ Target = Annotated[
 ]
 
 
-class Output(str, Enum):
+class Output(StrEnum):
     """How results are written."""
 
     TEXT = "text"

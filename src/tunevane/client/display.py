@@ -119,15 +119,22 @@ def print_metrics(history: History) -> None:
 def print_decisions(history: History) -> None:
     """Prints what was decided at each epoch end, and which epoch was kept."""
     table = Table(title="Decisions", title_justify="left")
-    for column in ("epoch", "callback", "monitor", "value", "verdict", "reason"):
-        table.add_column(column, justify="right" if column in ("epoch", "value") else "left")
+    for column in ("epoch", "callback", "value", "verdict"):
+        table.add_column(column, justify="right" if column in ("epoch", "value") else "left", no_wrap=True)
+    table.add_column("reason")
     for each in history.decisions:
         value = "" if each.value is None else f"{each.value:.5f}"
         callback = each.callback.partition("/")[0]
-        table.add_row(str(each.epoch), callback, each.monitor, value, each.verdict.replace("_", " "), each.reason)
+        table.add_row(str(each.epoch), callback, value, each.verdict.replace("_", " "), each.reason)
     out().print(table)
     if history.artifact_epoch:
-        out().print(f"Kept: epoch {history.artifact_epoch} of {len(history.epochs)}.")
+        kept = [
+            each
+            for each in history.decisions
+            if each.epoch == history.artifact_epoch and each.callback == "best-model-checkpoint"
+        ]
+        why = f", because {kept[0].monitor} was best there: {kept[0].value:.5f}" if kept and kept[0].value else ""
+        out().print(f"Kept: epoch {history.artifact_epoch} of {len(history.epochs)}{why}.")
 
 
 def print_examples(examples: Mapping[str, Mapping[str, Any]], k: int) -> None:
@@ -146,7 +153,7 @@ def print_examples(examples: Mapping[str, Mapping[str, Any]], k: int) -> None:
         earlier = {each["id"]: each for each in examples["before"].get(evaluation, {}).get("queries", [])}
         for query in found["queries"]:
             table = Table(title=Text(f"“{query['text']}”", style="bold"), title_justify="left")
-            table.add_column("")
+            table.add_column("", width=2)
             table.add_column("before", width=40)
             table.add_column("after", width=40)
             before = earlier.get(query["id"], {}).get("results", [])

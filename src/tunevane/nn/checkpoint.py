@@ -91,7 +91,7 @@ def _pieces(tensors: Mapping[str, torch.Tensor]) -> Iterator[bytes | memoryview]
     for tensor in tensors.values():
         if tensor.numel():
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            yield memoryview(flat.numpy())
+            yield memoryview(flat.numpy())  # type: ignore[arg-type]  # numpy arrays are buffers; Python 3.11 cannot say so
 
 
 def read(bundle: blob_pb2.Bundle, store: BlobStore) -> dict[str, torch.Tensor]:

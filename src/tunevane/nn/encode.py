@@ -122,9 +122,10 @@ class Encoder:
         return vectors
 
     def encode(self, texts: Sequence[str], *, bf16: bool = False, batch_size: int | None = None) -> Floats:
-        """Returns the vectors of texts, `[n, d]` in float32, in order."""
-        rows: list[Floats | None] = [None] * len(texts)
-        for positions, vectors in self.stream(texts, bf16=bf16, batch_size=batch_size):
-            for position, vector in zip(positions, vectors, strict=True):
-                rows[position] = vector[None]
-        return np.concatenate([row for row in rows if row is not None])
+        """Returns the vectors of texts, `[n, d]` in float32, in order; d is unknown, and 0, where n is 0."""
+        vectors: Floats = np.zeros((0, 0), np.float32)
+        for positions, some in self.stream(texts, bf16=bf16, batch_size=batch_size):
+            if not len(vectors):
+                vectors = np.empty((len(texts), some.shape[1]), np.float32)
+            vectors[positions] = some
+        return vectors

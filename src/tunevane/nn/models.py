@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunevane import plugins
 from tunevane.api.type.v1 import blob_pb2, component_pb2
@@ -98,9 +98,10 @@ def _build_minilm(options: object, files: blob_pb2.Bundle | None, store: BlobSto
         ) from None
     model = _open(get_model_path(), options.max_seq_length)
     if options.layers is not None:
-        encoder = model[0].model.encoder
-        encoder.layer = encoder.layer[: options.layers]
-        model[0].model.config.num_hidden_layers = options.layers
+        # Any: torch types a submodule as module or tensor.
+        transformer: Any = model[0]
+        transformer.model.encoder.layer = transformer.model.encoder.layer[: options.layers]
+        transformer.model.config.num_hidden_layers = options.layers
     return model
 
 
@@ -139,7 +140,8 @@ def check_folder(folder: Path) -> None:
     listing = folder / "modules.json"
     if not listing.is_file():
         raise InvalidRequestError(
-            f"{folder.name} is no sentence-transformers folder: it has no modules.json; save the model with model.save(...)"
+            f"{folder.name} is no sentence-transformers folder: it has no modules.json;"
+            " save the model with model.save(...)"
         )
     try:
         modules = [str(module["type"]) for module in json.loads(listing.read_text(encoding="utf-8"))]
@@ -198,7 +200,7 @@ def check(component: component_pb2.Component, field: str) -> object:
     if component.name not in known:
         raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("model", component.name, known))])
     info = find(component.name)
-    options = specs.build(info.options, options_of(component), field)
+    options: object = specs.build(info.options, options_of(component), field)
     if info.needs_files and "folder" not in component.attachments:
         raise InvalidRequestError([Problem(f"{field}.folder", f"'{component.name}' needs the files of a folder")])
     return options
@@ -213,7 +215,7 @@ def build(component: component_pb2.Component, store: BlobStore | None = None) ->
 
     """
     options = check(component, "model")
-    files = component.attachments["folder"] if "folder" in component.attachments else None
+    files = component.attachments.get("folder", None)
     return find(component.name).build(options, files, store)
 
 

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,8 @@ class Points(PointsServicer):
     def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
         """Stores vectors."""
         shard = self._shards.get(request.collection_name, context)
-        points = [
-            engine.Point(point.id.num, memoryview(np.fromiter(point.vectors.vector.dense.data, np.float32)))
-            for point in request.points
-        ]
+        # The engine takes any buffer of floats, which is four times faster than the lists its types name.
+        points = [engine.Point(point.id.num, _floats(point.vectors.vector.dense.data)) for point in request.points]
         try:
             shard.update(engine.UpdateOperation.upsert_points(points))
         except Exception as error:
@@ -140,11 +139,15 @@ class Points(PointsServicer):
         return wire.QueryBatchResponse(
             result=[
                 wire.BatchResult(
-                    result=[wire.ScoredPoint(id=wire.PointId(num=hit.id), score=hit.score) for hit in hits]
+                    result=[wire.ScoredPoint(id=wire.PointId(num=int(str(hit.id))), score=hit.score) for hit in hits]
                 )
                 for hits in found
             ]
         )
+
+
+def _floats(values: Iterable[float]) -> Any:
+    return memoryview(np.fromiter(values, np.float32))  # type: ignore[arg-type]  # arrays are buffers
 
 
 class Health(QdrantServicer):

@@ -51,20 +51,21 @@ def epoch(data: Dataset, batch_size: int, seed: int, number: int) -> Iterator[Ba
         generator.shuffle(rows)
         if data.kind == "pairs":
             rows = _without_duplicates(rows, data, batch_size)
+    texts = data.texts
     codes = {label: code for code, label in enumerate(sorted({str(label) for label in data.labels}))}
     for start in range(0, count(data, batch_size) * batch_size, batch_size):
         chosen = rows[start : start + batch_size]
         if len(chosen) >= MIN_BATCH or start == 0:
-            yield _batch(data, chosen, codes)
+            yield _batch(data, texts, chosen, codes)
 
 
-def _batch(data: Dataset, rows: Sequence[int], codes: dict[str, int]) -> Batch:
+def _batch(data: Dataset, texts: Sequence[str], rows: Sequence[int], codes: dict[str, int]) -> Batch:
     if data.kind == "items":
         labels = torch.tensor([codes[str(data.items[row].label)] for row in rows])
-        return Batch(([data.items[row].text for row in rows],), labels)
-    left = [data.items[data.pairs[row][0]].text for row in rows]
-    right = [data.items[data.pairs[row][1]].text for row in rows]
-    scores = [data.scores[row] for row in rows] if data.kind == "scored" else [0.0] * len(rows)
+        return Batch(([texts[row] for row in rows],), labels)
+    left = [texts[data.pairs[row][0]] for row in rows]
+    right = [texts[data.pairs[row][1]] for row in rows]
+    scores = [0.0] * len(rows) if data.scores is None else [float(data.scores[row]) for row in rows]
     return Batch((left, right), torch.tensor(scores))
 
 
@@ -96,7 +97,7 @@ def _without_duplicates(rows: Sequence[int], data: Dataset, batch_size: int) -> 
 
 
 def _label(data: Dataset, row: int) -> str | None:
-    return data.items[data.pairs[row][0]].label
+    return data.items[int(data.pairs[row][0])].label
 
 
 def _by_label(data: Dataset, batch_size: int, generator: random.Random) -> list[int]:

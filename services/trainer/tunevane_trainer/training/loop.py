@@ -117,7 +117,7 @@ class Trainer:
         self.model.train()
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         value = float(loss.detach())
         # A step with a loss that is not finite would destroy the weights; the loss itself is kept as it is.

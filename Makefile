@@ -1,0 +1,65 @@
+# `make demo` runs the main job, `make test` the tests; both install what they need into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The exact release first and with pip: on machines without a GPU that is the small build.
+TORCH := torch==2.13.0
+BUF := node_modules/.bin/buf
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tunevane needs Python 3.11 or newer; run: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/ready  ## Install everything into .venv.
+
+.PHONY: demo
+demo: $(VENV)/ready  ## Fine-tune a real model on real data, steered by retrieval metrics.
+	$(BIN)/python examples/emoji_names/run.py $(ARGS)
+
+.PHONY: test
+test: check  ## Check style, types and contracts, then run all tests.
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/ready lint-protos  ## Check style, types, import contracts and protos.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/ready  ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: protos
+protos: $(VENV)/ready  ## Generate src/tunevane/api from protos/.
+	$(BIN)/python protos/generate.py
+
+.PHONY: lint-protos
+lint-protos:
+	@if command -v npm >/dev/null; then \
+	  [ -x $(BUF) ] || npm install --silent --no-save --no-package-lock @bufbuild/buf@1.75.0; \
+	  cd protos && ../$(BUF) lint; \
+	elif [ -n "$(NO_SKIPS)" ]; then echo "npm is missing, and buf is needed here"; exit 1; \
+	else echo "skipped: buf lint needs npm (Node.js)"; fi
+
+.PHONY: bench
+bench: $(VENV)/ready  ## Measure ours against the peers.
+	for each in benchmarks/[!h_]*.py; do $(BIN)/python $$each || exit 1; done
+
+.PHONY: clean
+clean:  ## Remove what was installed and built.
+	rm -rf $(VENV) .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,71 @@
+"""The contract: generated code is current, imports are light, names and errors agree."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tunevane
+from tunevane import errors, plugins
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_generating_the_code_again_changes_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "protos" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_tunevane_is_light() -> None:
+    code = "import sys, tunevane, tunevane.callback; print([m for m in ('torch', 'sentence_transformers', 'wandb') if m in sys.modules])"
+    assert python(code).strip() == "[]"
+    assert python("import sys, tunevane; print('grpc' in sys.modules)").strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "module", ["tunevane_trainer.service", "tunevane_tracker.service", "tunevane_evaluator.service", "tunevane.session"]
+)
+def test_services_start_without_torch(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
+def test_describing_everything_that_is_registered_needs_no_torch() -> None:
+    code = (
+        "import sys; from tunevane_trainer.trainer_servicer import components;"
+        "print(len({(c.kind, c.name) for c in components()}) == len(components()), 'torch' in sys.modules)"
+    )
+    assert python(code).strip() == "True False"
+
+
+def test_every_public_name_is_there_and_described() -> None:
+    for name in tunevane.__all__:
+        assert inspect.getdoc(getattr(tunevane, name)), name
+    assert set(tunevane.__all__) <= set(dir(tunevane))
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        tunevane.fitt  # noqa: B018
+
+
+@pytest.mark.parametrize("group", ["callbacks", "models", "losses"])
+def test_every_entry_point_loads_under_its_own_name(group: str) -> None:
+    loaded = plugins.load_all(group)
+    assert loaded
+    assert {name: getattr(component, "name", None) for name, component in loaded.items()} == {
+        name: name for name in loaded
+    }
+
+
+def test_every_error_has_a_reason_of_its_own() -> None:
+    reasons = [cls.reason for cls in errors.walk()]
+    assert len(reasons) == len(set(reasons))

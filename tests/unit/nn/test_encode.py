@@ -1,0 +1,109 @@
+"""Our encoder gives what sentence-transformers gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from support.models import minilm, names
+from tunevane.nn import models
+from tunevane.nn.encode import Encoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+LONG = " ".join(names("en", 300))
+TEXTS = ("", "  spaces around  ", LONG, "Grüße 🌡️ 你好", *names("de", 40), *names("en", 20))
+
+
+@pytest.fixture(scope="module")
+def model() -> SentenceTransformer:
+    return models.build(minilm())
+
+
+def test_vectors_equal_those_of_sentence_transformers(model: SentenceTransformer) -> None:
+    theirs = model.encode(list(TEXTS), convert_to_numpy=True, show_progress_bar=False)
+    ours = Encoder(model).encode(TEXTS)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_the_batch_size_changes_nothing(model: SentenceTransformer, batch_size: int) -> None:
+    some = TEXTS[:12]
+    np.testing.assert_allclose(
+        Encoder(model).encode(some, batch_size=batch_size), Encoder(model).encode(some), atol=1e-5
+    )
+
+
+def test_bfloat16_is_close_and_not_equal(model: SentenceTransformer) -> None:
+    encoder = Encoder(model)
+    exact, rough = encoder.encode(TEXTS), encoder.encode(TEXTS, bf16=True)
+    cosines = (exact * rough).sum(1) / (np.linalg.norm(exact, axis=1) * np.linalg.norm(rough, axis=1))
+    assert cosines.min() > 0.99
+    assert not np.array_equal(exact, rough)
+
+
+def test_nothing_to_encode_is_an_empty_array(model: SentenceTransformer) -> None:
+    assert Encoder(model).encode([]).shape == (0, 0)
+
+
+def test_batches_hold_every_text_once_within_the_token_budget(model: SentenceTransformer) -> None:
+    encoder = Encoder(model)
+    ids = encoder.token_ids(TEXTS * 20)
+    batches = list(encoder.batches(ids, None))
+    assert sorted(position for batch in batches for position in batch) == list(range(len(ids)))
+    padded = [len(batch) * max(len(ids[position]) for position in batch) for batch in batches]
+    assert max(padded) <= 2048
+    assert sum(padded) <= 1.1 * sum(len(row) for row in ids)
+
+
+def test_a_set_is_tokenised_once(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(model)
+    first = encoder.token_ids(TEXTS)
+    monkeypatch.setattr("tunevane.nn.encode.tokenise", lambda *given: pytest.fail("tokenised again"))
+    assert encoder.token_ids(tuple(TEXTS)) is first
+
+
+def test_sets_that_differ_only_in_where_texts_end_are_told_apart(model: SentenceTransformer) -> None:
+    encoder = Encoder(model)
+    assert encoder.token_ids(["a", "b c"]) != encoder.token_ids(["a b", "c"])
+    assert encoder.token_ids(["a\0", "b"]) != encoder.token_ids(["a", "\0b"])
+
+
+def test_the_check_before_each_batch_can_stop_it(model: SentenceTransformer) -> None:
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    def read() -> Iterator[int]:
+        for positions, _ in Encoder(model).stream(TEXTS, batch_size=4, check=check):
+            yield len(positions)
+
+    with pytest.raises(InterruptedError):
+        list(read())
+    assert len(calls) == 3
+
+
+def test_out_of_memory_halves_the_batch(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(model)
+    expected = encoder.encode(TEXTS[:12])
+    forward, sizes = type(model).forward, []
+
+    def limited(self: object, features: dict[str, torch.Tensor], **more: object) -> object:
+        sizes.append(len(features["input_ids"]))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("no room for so many")
+        return forward(self, features, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model), "forward", limited)
+    np.testing.assert_allclose(encoder.encode(TEXTS[:12], batch_size=12), expected, atol=1e-5)
+    assert sizes[0] == 12
+    assert min(sizes) <= 3
