@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunevane.core import dataset
@@ -36,6 +36,7 @@ def test_worked_cases(case: dict[str, Any], docs: int, labels: int) -> None:
     assert [[data.texts[a], data.texts[b]] for a, b in data.pairs] == case["rows"]
 
 
+@settings(deadline=None)
 @given(graphs())
 def test_components_are_what_a_walk_reaches(graph: tuple[int, Edges]) -> None:
     count, edges = graph
@@ -53,6 +54,7 @@ def test_components_are_what_a_walk_reaches(graph: tuple[int, Edges]) -> None:
         assert reached == {node for node in range(count) if found[node] == found[start]}
 
 
+@settings(deadline=None)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_components_do_not_depend_on_the_order_of_pairs(graph: tuple[int, Edges], generator: Any) -> None:
     count, edges = graph

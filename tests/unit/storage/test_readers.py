@@ -75,6 +75,10 @@ def test_csv_scored(tmp_path: Path, text: str) -> None:
     assert data.scores.tolist() == [0.0, -1.5]
 
 
+def test_column_names_win_over_is_labeled(tmp_path: Path) -> None:
+    assert as_pairs(read(csv(tmp_path, "query,document\na,b\n"), is_labeled=True)) == [("a", "b")]
+
+
 def test_tsv(tmp_path: Path) -> None:
     assert as_pairs(read(csv(tmp_path, "a, x\tb\n", "data.TSV"))) == [("a, x", "b")]
 

@@ -32,17 +32,19 @@ def dataset_of(text: str, delimiter: str, source: Source, *, is_labeled: bool, h
     rows = list(_rows(text, delimiter, source))
     if not rows:
         source.refuse_empty()
+    first_number, first_row = rows[0]
+    width = len(first_row)
     columns, is_labeled = _columns(rows, source, is_labeled, header)
     if not rows:
         source.refuse_empty()
     if columns is None:
-        columns = list(range(_width(rows, source, is_labeled)))
-    width = len(rows[0][1])
+        _check_width(first_number, width, source, is_labeled)
+        columns = list(range(width))
     for number, row in rows:
         if len(row) != width:
             source.refuse(
                 number,
-                f"has {len(row)} column{'s' * (len(row) != 1)} where line {rows[0][0]} has {width};"
+                f"has {len(row)} column{'s' * (len(row) != 1)} where line {first_number} has {width};"
                 " put a text with a separator into double quotes",
             )
     if is_labeled:
@@ -87,16 +89,13 @@ def _columns(rows: _Rows, source: Source, is_labeled: bool, header: bool | None)
     if not recognised:
         return None, is_labeled
     order = _ROLES.get(frozenset(names))
-    if order is None or (is_labeled and "label" not in names):
-        wanted = "query,label" if is_labeled else "query,document or query,label or query,document,score"
+    if order is None:
+        wanted = "query,document or query,label or query,document,score"
         source.refuse(number, f"has the column names {','.join(names)}; use {wanted}, or header=False if it is data")
     return [names.index(name) for name in order], "label" in names
 
 
-def _width(rows: _Rows, source: Source, is_labeled: bool) -> int:
-    number, row = rows[0]
-    width = len(row)
+def _check_width(number: int, width: int, source: Source, is_labeled: bool) -> None:
     if width not in ((2,) if is_labeled else (2, 3)):
         wanted = "content and label" if is_labeled else "two contents, or two contents and a score"
         source.refuse(number, f"has {width} column{'s' * (width != 1)}; needed are {wanted}")
-    return width

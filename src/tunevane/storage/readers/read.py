@@ -22,7 +22,7 @@ def read(source: object, *, is_labeled: bool = False, header: bool | None = None
     Args:
         source: A path of a `.csv`, `.tsv` or `.jsonl` file; a list of records; a pandas, polars or `datasets` table; a
             docarray `DocList`; or a `Dataset`, which is returned as it is.
-        is_labeled: Whether two CSV columns are content and label rather than a pair.
+        is_labeled: Whether two CSV columns are content and label rather than a pair, where their names do not tell.
         header: Whether the first CSV row holds names; None looks for `query`, `document`, `label`, `score`.
 
     Raises:
