@@ -61,7 +61,8 @@ class Encoder:
         """Returns token ids, from memory where the same set was tokenised before."""
         hasher = blake3()
         for text in texts:
-            hasher.update(text.encode("utf-8", "surrogatepass") + b"\0")
+            data = text.encode("utf-8", "surrogatepass")
+            hasher.update(len(data).to_bytes(8, "little") + data)
         key = hasher.hexdigest()
         if key not in self._cache:
             self._cache[key] = tokenise(self.model, texts)
