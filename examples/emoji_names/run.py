@@ -76,7 +76,7 @@ def main() -> int:
             status = run.watch()
         except KeyboardInterrupt:
             print(
-                f"\nThe run goes on. Watch it: tunevane runs watch {run.name}. Stop it: tunevane runs cancel {run.name}."
+                f"\nThe run goes on; watch it: tunevane runs watch {run.name}, stop it: tunevane runs cancel {run.name}"
             )
             return 130
         if status != "SUCCEEDED":

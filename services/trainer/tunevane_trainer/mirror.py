@@ -80,6 +80,6 @@ class Mirror:
                 mirrored = max(int(error.details.get("expected_sequence", "1")) - 1, 0)
                 continue
             mirrored = response.acked_sequence
-            await self._runs.call(lambda: self._runs.store.set_mirrored(name, mirrored))  # noqa: B023  # called at once
-            if response.notices:
-                await self._runs.append(name, [log_line(notice) for notice in response.notices])
+            # In one step, so that a notice is in the log exactly once, whatever dies when.
+            lines = [log_line(notice) for notice in response.notices]
+            await self._runs.append(name, lines, mirrored=mirrored)

@@ -54,7 +54,13 @@ class Runs:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     async def append(
-        self, name: str, events: Sequence[event_pb2.Event], *, token: str | None = None, worker_sequence: int = 0
+        self,
+        name: str,
+        events: Sequence[event_pb2.Event],
+        *,
+        token: str | None = None,
+        worker_sequence: int = 0,
+        mirrored: int | None = None,
     ) -> tuple[run_pb2.Run, int]:
         """Appends events, all or none, and rings.
 
@@ -70,7 +76,14 @@ class Runs:
                     f"{len(missing)} files that the events name have not been uploaded", {"count": str(len(missing))}
                 )
             keep = kept_epochs(self.store.get(name).spec)
-            return self.store.append(name, events, token=token, worker_sequence=worker_sequence, keep_epochs=keep)
+            return self.store.append(
+                name,
+                events,
+                token=token,
+                worker_sequence=worker_sequence,
+                keep_epochs=keep,
+                mirrored=mirrored,
+            )
 
         run, expected = await self.call(work)
         if events:

@@ -260,6 +260,7 @@ class RunStore:
         token: str | None = None,
         worker_sequence: int = 0,
         keep_epochs: int = 1,
+        mirrored: int | None = None,
     ) -> tuple[run_pb2.Run, int]:
         """Appends events, all or none, and returns the run after them.
 
@@ -269,6 +270,7 @@ class RunStore:
             token: The worker's secret; None for the service's own events.
             worker_sequence: The worker's number of the first event; those it counted already are skipped.
             keep_epochs: Checkpoints that stay resumable.
+            mirrored: What the tracker has acknowledged; remembered in the same step. None leaves it as it is.
 
         Returns:
             The run, and the number expected next from the worker.
@@ -279,6 +281,8 @@ class RunStore:
         """
         with self._transaction() as db:
             run = self.get(name)
+            if mirrored is not None:
+                db.execute("UPDATE runs SET mirrored = ? WHERE name = ?", (mirrored, name))
             fresh = list(events)
             expected = worker_sequence
             if token is not None:
@@ -328,11 +332,6 @@ class RunStore:
             " ORDER BY position"
         )
         return rows.fetchall()
-
-    def set_mirrored(self, name: str, sequence: int) -> None:
-        """Remembers what the tracker has acknowledged."""
-        with self._transaction() as db:
-            db.execute("UPDATE runs SET mirrored = ? WHERE name = ?", (sequence, name))
 
     # Blobs that are kept
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tunevane.core.metrics.expectation import entries
 from tunevane.core.metrics.judgements import Judgements
-from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints, Ranking
+from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints, Ranking, adjacent
 from tunevane.core.metrics.registry import Asked, resolve
 from tunevane.core.metrics.results import Results
 from tunevane.errors import InvalidRequestError
@@ -163,8 +163,8 @@ def _check_ids(ids: Ints, judgements: Judgements) -> None:
     own = np.where(judgements.self_positions == PAD, PAD - 1, judgements.self_positions)
     if (own >= 0).any() and (ids == own[:, None]).any():
         raise InvalidRequestError("a query is among its own results; remove it from the ranking before scoring")
-    twice = ordered[:, 1:] == ordered[:, :-1]
-    if twice.any() and (twice & (ordered[:, 1:] != PAD)).any():
+    twice = adjacent(ordered, np.equal, False)
+    if twice.any() and (twice & (ordered != PAD)).any():
         raise InvalidRequestError("a document stands twice among the results of one query; ids must be unique")
 
 

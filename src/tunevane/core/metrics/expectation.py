@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints
+from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints, adjacent
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def entries(
 
 
 def _rows_with_ties(scores: npt.NDArray[np.floating], ids: Ints) -> Flags:
-    equal = scores[:, 1:] == scores[:, :-1]
+    equal = adjacent(scores, np.equal, False)
     if ids.size and (ids[:, -1] == PAD).any():
-        equal &= ids[:, 1:] != PAD
-    tied: Flags = equal.any(axis=1)
+        equal[:, :-1] &= ids[:, 1:] != PAD
+    tied: Flags = equal.any(axis=1) if equal.any() else np.zeros(len(ids), np.bool_)
     return tied
 
 

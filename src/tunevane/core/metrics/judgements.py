@@ -130,14 +130,15 @@ class Judgements:
         """Looks up results.
 
         Args:
-            ids: Positions in the index [q, k], -1 for none.
+            ids: Positions in the index [q, k], -1 for none; not checked.
 
         Returns:
             Whether each is relevant [q, k], and the grades of the relevant ones in row order (None: all 1).
 
         """
         if self.query_codes is not None and self.index_codes is not None:
-            return self.index_codes[ids] == self.query_codes[:, None], None
+            # Wrapping around takes a pad to the last code, and spares a check of every id.
+            return self.index_codes.take(ids, mode="wrap") == self.query_codes[:, None], None
         assert self.keys is not None
         assert self.grades is not None
         keys = ids + (np.arange(self.queries) * self.documents)[:, None]

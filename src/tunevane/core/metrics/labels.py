@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +50,9 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
         if numbered is not None:
             return numbered
     query_labels, index_labels = _plain(queries), _plain(index)
-    words = _words(index_labels, query_labels)
+    words = _word_codes(query_labels, index_labels)
     if words is not None:
-        index_numbers = np.fromiter(map(words.__getitem__, index_labels), np.int64, len(index_labels))
-        query_numbers = np.fromiter(map(words.__getitem__, query_labels), np.int64, len(query_labels))
-        return query_numbers, index_numbers, len(words)
+        return words
     numbers: dict[str, int] = {}
     # Most labels are repeats: the raw value is looked up first, so each is canonicalised about once. The type
     # is part of the key because 1 == True == 1.0 as dictionary keys.
@@ -73,15 +73,16 @@ def codes(queries: Iterable[object], index: Iterable[object]) -> tuple[Ints, Int
     return np.array(query_codes, np.int64), np.array(index_codes, np.int64), len(numbers)
 
 
-def _words(index_labels: list[object], query_labels: list[object]) -> dict[object, int] | None:
-    """Numbers the distinct labels where all are strings, which are canonical already; None elsewhere."""
+def _word_codes(queries: list[object], index: list[object]) -> tuple[Ints, Ints, int] | None:
+    """Numbers labels where all are strings, which are canonical already; None elsewhere."""
+    numbers: defaultdict[object, int] = defaultdict(count().__next__)
     try:
-        distinct = dict.fromkeys(index_labels)
-        distinct.update(dict.fromkeys(query_labels))
+        index_codes = np.fromiter(map(numbers.__getitem__, index), np.int64, len(index))
+        query_codes = np.fromiter(map(numbers.__getitem__, queries), np.int64, len(queries))
     except TypeError:  # a label that cannot be a key is no string
         return None
     # A string equals only strings, so looking at the distinct labels is enough.
-    return {label: code for code, label in enumerate(distinct)} if set(map(type, distinct)) == {str} else None
+    return (query_codes, index_codes, len(numbers)) if set(map(type, numbers)) == {str} else None
 
 
 def _integer_codes(queries: npt.NDArray[np.generic], index: npt.NDArray[np.generic]) -> tuple[Ints, Ints, int] | None:

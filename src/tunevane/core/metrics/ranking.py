@@ -18,6 +18,18 @@ PAD = -1
 """Stands for "no result" at the end of a row."""
 
 
+def adjacent(rows: npt.NDArray[np.generic], compare: np.ufunc, last: bool) -> Flags:
+    """Compares each entry of [q, k] with the next of its row; the last column, which has no next, gets `last`.
+
+    Goes over all rows as one line: that is several times as fast as many short ones.
+    """
+    line = np.ravel(rows)
+    found = np.empty(rows.shape, np.bool_)
+    compare(line[:-1], line[1:], out=found.reshape(-1)[:-1])
+    found[:, -1:] = last
+    return found
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The results of q queries, k columns each, best first.
@@ -58,12 +70,12 @@ class Ranking:
         """Refuses scores that are not finite or rise within a row, and pads before results."""
         padded = bool((self.ids == PAD).any())
         # Comparisons with NaN are false, so an ordered row has none; an infinity can only be first or last.
-        fine = self.scores[:, 1:] <= self.scores[:, :-1]
+        fine = adjacent(self.scores, np.greater_equal, True)
         if padded:
             found = self.ids != PAD
             if (found[:, 1:] & ~found[:, :-1]).any():
                 raise InvalidRequestError("a ranking has a pad before a result; pads belong at the end of a row")
-            fine |= ~found[:, 1:]
+            fine[:, :-1] |= ~found[:, 1:]
             ends = np.where(found, self.scores, 0.0)
         else:
             ends = self.scores[:, :: max(self.scores.shape[1] - 1, 1)]
