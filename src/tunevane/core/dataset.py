@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -220,19 +221,12 @@ def checked(data: Dataset) -> Dataset:
         raise DataFormatError(f"the data set has the kind {data.kind!r}; only 'scored' has scores, and always has")
     if data.scores is not None and (data.scores.shape != (len(data.pairs),) or not np.isfinite(data.scores).all()):
         raise DataFormatError("the data set needs one finite score for each of its pairs")
-    doubled = duplicate([item.id for item in data.items])
+    doubled = duplicate(item.id for item in data.items)
     if doubled is not None:
         raise DataFormatError(f"the data set has the id {doubled!r} more than once; ids are unique")
     return data
 
 
-def duplicate(ids: Sequence[str]) -> str | None:
-    """Finds the first id that was there before, or None."""
-    if len(set(ids)) == len(ids):
-        return None
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
+def duplicate(ids: Iterable[str]) -> str | None:
+    """Finds the first id that is there more than once, or None."""
+    return next((name for name, count in Counter(ids).items() if count > 1), None)

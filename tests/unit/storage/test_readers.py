@@ -101,6 +101,10 @@ def test_records_may_come_from_a_generator() -> None:
     assert as_pairs(read({"query": t, "document": t.upper()} for t in "ab")) == [("a", "A"), ("b", "B")]
 
 
+def test_a_grade_of_none_is_no_judgement() -> None:
+    assert read([{"id": "q", "text": "a", "relevant": {"d1": None, "d2": 0}}]).items[0].relevant == {"d2": 0.0}
+
+
 def test_a_data_set_is_returned_as_it_is() -> None:
     data = read([{"text": "a"}])
     assert read(data) is data

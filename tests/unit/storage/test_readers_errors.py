@@ -119,6 +119,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.csv")
 
 
+def test_a_name_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(DataFormatError, match=r"\.csv cannot be read: File name too long"):
+        read(tmp_path / f"{'a' * 300}.csv")
+
+
 def test_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match=r"is a folder; give a file that ends in \.csv"):
         read(str(tmp_path))

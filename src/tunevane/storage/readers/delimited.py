@@ -23,15 +23,13 @@ _Rows = list[tuple[int, list[str]]]
 
 
 def dataset_of(text: str, delimiter: str, source: Source, *, is_labeled: bool, header: bool | None) -> Dataset:
-    """Makes a data set of a CSV file's text.
+    """Makes a data set of a CSV file's text, which is not blank.
 
     Raises:
         DataFormatError: A row does not fit; the sentence names its line, the first one of a row of several lines.
 
     """
     rows = list(_rows(text, delimiter, source))
-    if not rows:
-        source.refuse_empty()
     first_number, first_row = rows[0]
     width = len(first_row)
     columns, is_labeled = _columns(rows, source, is_labeled, header)
