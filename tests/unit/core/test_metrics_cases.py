@@ -7,7 +7,8 @@ from typing import Any  # the numbers come from JSON
 import numpy as np
 import pytest
 
-from tunevane.core.metrics import DEFAULT_METRICS, Judgements, Ranking, evaluate, plain
+from support import plain_metrics
+from tunevane.core.metrics import DEFAULT_METRICS, Judgements, Ranking, evaluate
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
 UNCUT = ("average_precision", "reciprocal_rank")
@@ -23,7 +24,7 @@ def one(rel: list[int], total: int) -> tuple[Ranking, Judgements]:
 
 @pytest.mark.parametrize("case", CASES["single_ranking"])
 def test_single_ranking_by_the_plain_definitions(case: dict[str, Any]) -> None:
-    assert plain.reference(case["rel"], case["R"], case["k"]) == pytest.approx(case["expect"], abs=1e-12)
+    assert plain_metrics.reference(case["rel"], case["R"], case["k"]) == pytest.approx(case["expect"], abs=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES["single_ranking"])

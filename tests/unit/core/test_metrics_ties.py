@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunevane.core.metrics import DEFAULT_METRICS, Evaluation, Judgements, Ranking, evaluate, plain
+from support import plain_metrics
+from tunevane.core.metrics import DEFAULT_METRICS, Evaluation, Judgements, Ranking, evaluate
 
 STANDARD = ("ndcg", "map", "mrr", "recall", "precision", "hit", "f1", "dcg")
 
@@ -28,8 +29,8 @@ def score(grades: list[float], scores: list[float], missed: list[float], k: int,
 def by_definition(grades: list[float], missed: list[float], k: int) -> dict[str, float]:
     judged = [grade for grade in [*grades, *missed] if grade > 0]
     rel = [int(grade > 0) for grade in grades][:k]
-    values = {name: plain.reference(rel, len(judged))[name] for name in DEFAULT_METRICS}
-    standard = plain.standard(grades, judged, k)
+    values = {name: plain_metrics.reference(rel, len(judged))[name] for name in DEFAULT_METRICS}
+    standard = plain_metrics.standard(grades, judged, k)
     values |= {f"{name}@{k}": standard[name] for name in STANDARD}
     return values | {"r_precision": standard["r_precision"]}
 
