@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING
 
 from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
-from tunevane.errors import DataLossError, EvaluationFailedError, PreconditionError, UnavailableError
+from tunevane.errors import (
+    BlobsMissingError,
+    DataLossError,
+    EvaluationFailedError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+)
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator.config import EvaluatorConfig
-from tunevane_evaluator.index.child import EdgeProcess
-from tunevane_evaluator.index.qdrant import QdrantConnection, QdrantIndex, parse_url
+from tunevane_evaluator.stop import Stop
 
+# Torch and qdrant-client take seconds to import, so the methods that need them do it.
 if TYPE_CHECKING:
     from tunevane.nn.encode import Encoder
+    from tunevane_evaluator.index.child import EdgeProcess
+    from tunevane_evaluator.index.qdrant import QdrantConnection
 
 _log = log.get("device")
 
@@ -27,64 +36,99 @@ class Device:
     """Evaluates one request at a time."""
 
     def __init__(self, config: EvaluatorConfig, store: BlobStore) -> None:
+        """Args: the settings, and the store of weights, data sets and results."""
         self._config = config
         self._store = store
         self._encoder: Encoder | None = None
         self._built: bytes = b""
         self._loaded: bytes = b""
-        self._edge = None if config.qdrant_url else EdgeProcess(config.state_dir / "edge")
+        self._edge: EdgeProcess | None = None
         self._server: QdrantConnection | None = None
 
     @property
-    def edge(self) -> EdgeProcess | None:
-        """The embedded engine's process; None with a server."""
-        return self._edge
+    def engine_pid(self) -> int | None:
+        """Process id of the embedded engine; None before its first use, or with a server."""
+        return None if self._edge is None else self._edge.pid
 
     def _connection(self) -> QdrantConnection:
-        if self._edge is not None:
+        """Returns a connection to the server, or to a living engine of our own.
+
+        Raises:
+            UnavailableError: Nothing answers.
+
+        """
+        if self._config.qdrant_url is None:
+            if self._edge is None:
+                from tunevane_evaluator.index.child import EdgeProcess
+
+                self._edge = EdgeProcess(self._config.state_dir / "edge")
             return self._edge.connection()
         if self._server is None:
-            assert self._config.qdrant_url is not None
-            self._server = QdrantConnection(parse_url(self._config.qdrant_url, self._config.qdrant_api_key))
-            _log.info("connected qdrant=%s version=%s", self._config.qdrant_url, self._server.check())
-            for name in self._server.sweep(time.time()):
-                _log.info("dropped leftover collection=%s", name)
+            self._server = self._connect(self._config.qdrant_url)
         return self._server
 
+    def _connect(self, url: str) -> QdrantConnection:
+        from tunevane_evaluator.index.qdrant import QdrantConnection, parse_url
+
+        connection = QdrantConnection(parse_url(url, self._config.qdrant_api_key))
+        try:
+            version = connection.check()
+            swept = connection.sweep(time.time())
+        except BaseException:
+            connection.close()
+            raise
+        _log.info("connected qdrant=%s version=%s leftovers_dropped=%d", url, version, len(swept))
+        return connection
+
     def evaluate(
-        self,
-        request: wire.EvaluateRequest,
-        report: Callable[[wire.EvaluationProgress], None],
-        check: Callable[[], None],
+        self, request: wire.EvaluateRequest, report: Callable[[wire.EvaluationProgress], None], stop: Stop
     ) -> wire.EvaluationResult:
         """Evaluates, again from the start of the index when the database went away.
 
         Raises:
+            BlobsMissingError: A file was removed from the cache while the evaluation waited.
+            CancelledError: Nobody waits any more.
             EvaluationFailedError: It cannot succeed, however often it is tried.
             UnavailableError: The database stayed away.
 
         """
-        from tunevane_evaluator import evaluation
-
         report(wire.EvaluationProgress(step=wire.EVALUATION_STEP_LOADING))
-        started = time.perf_counter()
-        encoder = self._warm(request)
-        loading = time.perf_counter() - started
-        for attempt in range(1, ATTEMPTS + 1):
-            check()
-            try:
-                index = QdrantIndex(
-                    self._connection(), request.run.rpartition("/")[2], euclidean=evaluation.is_euclidean(request.plan)
-                )
-                work = evaluation.Work(request, encoder, index, self._store, report, check, {"load": loading})
-                return evaluation.run(work)
-            except UnavailableError as error:
-                if attempt == ATTEMPTS:
-                    raise
-                pause = min(0.2 * 2**attempt, 5.0) * random.uniform(0.5, 1.0)  # only spreads retries
-                _log.warning("repeating evaluation run=%s attempt=%d why=%s", request.run, attempt, error)
-                time.sleep(pause)
-        raise AssertionError("unreachable")
+        import torch
+
+        from tunevane_evaluator import evaluation, vectors
+        from tunevane_evaluator.index.qdrant import QdrantIndex
+        from tunevane_evaluator.oracle import MismatchError
+        from tunevane_evaluator.work import Work
+
+        try:
+            started = time.perf_counter()
+            encoder = self._warm(request)
+            loading = time.perf_counter() - started
+            attempt = 1
+            while True:
+                stop.check()
+                try:
+                    label = request.run.rpartition("/")[2]
+                    index = QdrantIndex(self._connection(), label, euclidean=vectors.is_euclidean(request.plan))
+                    work = Work(request, encoder, index, self._store, report, stop.check, {"load": loading})
+                    return evaluation.run(work)
+                except UnavailableError as error:
+                    if attempt == ATTEMPTS:
+                        if isinstance(error, MismatchError):
+                            raise EvaluationFailedError(str(error)) from error
+                        raise
+                    _log.warning("repeating evaluation run=%s attempt=%d why=%s", request.run, attempt, error)
+                    stop.pause(0.2 * 2**attempt * random.uniform(0.5, 1.0))  # randomness only spreads retries
+                    attempt += 1
+        except NotFoundError as error:
+            raise BlobsMissingError(
+                f"a file was removed from the cache before it was read ({error}); upload the evaluation's files again"
+            ) from error
+        except torch.OutOfMemoryError as error:
+            self._encoder = None
+            raise EvaluationFailedError(
+                f"the device has not enough memory for this model, even for one text at a time: {error}"
+            ) from error
 
     def _warm(self, request: wire.EvaluateRequest) -> Encoder:
         """Returns the model with the checkpoint's weights; builds it only when another model is asked for."""

@@ -5,16 +5,22 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import numpy.typing as npt
 
 from tunevane.errors import UnavailableError
-from tunevane_evaluator.index.port import Floats
+from tunevane_evaluator.index.port import Floats, Ids
 
 SAMPLE = 64
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
+"""Float32 sums of a few thousand products, in whatever order, are closer than this."""
+
+
+class MismatchError(UnavailableError):
+    """The database's answers are not what brute force finds; another attempt may be better."""
 
 
 class Oracle:
-    """Keeps the best scores of the sampled queries while the documents pass by; its memory does not grow."""
+    """Keeps the best of the sampled queries while the documents pass by; its memory does not grow."""
 
     def __init__(self, queries: Floats, limit: int, seed: int, *, euclidean: bool) -> None:
         """Draws the sample.
@@ -27,40 +33,58 @@ class Oracle:
 
         """
         count = min(SAMPLE, len(queries))
-        self._numbers = sorted(random.Random(seed).sample(range(len(queries)), count))
-        self._queries = queries[self._numbers]
+        self._numbers = np.array(sorted(random.Random(seed).sample(range(len(queries)), count)))
+        # In float64, so that the squares of close vectors can be subtracted.
+        self._queries = queries[self._numbers].astype(np.float64)
         self._limit = limit
         self._euclidean = euclidean
-        self._best: Floats = np.empty((count, 0), np.float32)
+        self._ids: Ids = np.empty((count, 0), np.int64)
+        self._scores: npt.NDArray[np.float64] = np.empty((count, 0), np.float64)
 
-    def add(self, vectors: Floats) -> None:
-        """Sees some documents, `[b, d]`."""
-        scores: Floats = self._queries @ vectors.T
+    def add(self, ids: npt.NDArray[np.int64], vectors: Floats) -> None:
+        """Sees some documents, by position [b] and vector [b, d]."""
+        documents = vectors.astype(np.float64)
+        scores = self._queries @ documents.T
         if self._euclidean:
-            squares = (self._queries**2).sum(1)[:, None] + (vectors**2).sum(1)[None] - 2 * scores
+            squares = (self._queries**2).sum(1)[:, None] + (documents**2).sum(1)[None] - 2 * scores
             scores = -np.sqrt(np.maximum(squares, 0))
-        merged = np.concatenate([self._best, scores], axis=1)
+        merged = np.concatenate([self._scores, scores], axis=1)
+        merged_ids = np.concatenate([self._ids, np.broadcast_to(ids, scores.shape)], axis=1)
         if merged.shape[1] > self._limit:
-            merged = -np.partition(-merged, self._limit - 1, axis=1)[:, : self._limit]
-        self._best = merged
+            best = np.argpartition(-merged, self._limit - 1, axis=1)[:, : self._limit]
+            merged, merged_ids = np.take_along_axis(merged, best, 1), np.take_along_axis(merged_ids, best, 1)
+        self._scores, self._ids = merged, merged_ids
 
-    def check(self, scores: Floats) -> None:
-        """Compares the database's scores, `[q, k]`, best first.
+    def check(self, first: int, ids: Ids, scores: Floats) -> None:
+        """Compares what the database found for a block of queries, best first; ties may stand in any order.
+
+        Args:
+            first: Number of the block's first query.
+            ids: Positions `[b, k]`, padded with -1.
+            scores: Scores `[b, k]`, padded with -inf.
 
         Raises:
-            UnavailableError: They differ, so the index is not what was stored.
+            MismatchError: They differ, so the index is not what was stored.
 
         """
-        expected = -np.sort(-self._best, axis=1)
-        width = min(expected.shape[1], scores.shape[1])
-        got = scores[self._numbers, :width]
-        scale = np.maximum(np.abs(expected[:, :width]), 1.0)
-        wrong = ~(np.abs(got - expected[:, :width]) <= TOLERANCE * scale)
-        # Euclidean distances near zero lose half of their digits in the squares.
-        if self._euclidean:
-            wrong &= np.minimum(np.abs(got), np.abs(expected[:, :width])) > 1e-2
-        if wrong.any():
-            raise UnavailableError(
-                f"the vector database's answers differ from brute force for {int(wrong.any(axis=1).sum())} of"
-                f" {len(self._numbers)} sampled queries; the evaluation is repeated"
+        sampled = np.flatnonzero((self._numbers >= first) & (self._numbers < first + len(ids)))
+        wrong = [number for number in sampled.tolist() if not self._agrees(number, first, ids, scores)]
+        if wrong:
+            raise MismatchError(
+                f"the vector database's answers differ from brute force for {len(wrong)} of {len(sampled)} sampled"
+                " queries; it lost or mixed up vectors, or searches approximately"
             )
+
+    def _agrees(self, sample: int, first: int, ids: Ids, scores: Floats) -> bool:
+        row = self._numbers[sample] - first
+        found, got = ids[row][ids[row] >= 0], scores[row][ids[row] >= 0]
+        order = np.argsort(-self._scores[sample])
+        expected, best = self._scores[sample][order], self._ids[sample][order]
+        if len(got) < len(expected):
+            return False
+        near = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        if not (np.abs(got[: len(expected)] - expected) <= near).all():
+            return False
+        # Whatever stands clearly above the last place has to be on both lists.
+        bound = expected[-1] + 2 * near
+        return set(best[expected > bound]) <= set(found) and set(found[got > bound]) <= set(best)

@@ -17,6 +17,8 @@ VERSION = 1
 """Part of every key; a change of what a result means raises it."""
 
 DEFAULT_LIMIT = 20
+MAX_LIMIT = 1000
+_LARGEST = {"example_count": 1000, "query_sample_size": 2**31 - 1, "batch_size": 4096}
 
 
 def limit_of(plan: evaluation_pb2.EvaluationPlan) -> int:
@@ -50,11 +52,11 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
             bundles.check(bundle)
         except InvalidRequestError as error:
             yield Problem(field, str(error))
-    if not 1 <= limit_of(plan) <= 1000:
-        yield Problem("plan.limit", f"must be in [1, 1000], not {plan.limit}")
-    for field in ("example_count", "query_sample_size", "batch_size"):
-        if getattr(plan, field) < 0:
-            yield Problem(f"plan.{field}", f"must be at least 0, not {getattr(plan, field)}")
+    if not 1 <= limit_of(plan) <= MAX_LIMIT:
+        yield Problem("plan.limit", f"must be in [1, {MAX_LIMIT}], not {plan.limit}")
+    for field, most in _LARGEST.items():
+        if not 0 <= getattr(plan, field) <= most:
+            yield Problem(f"plan.{field}", f"must be in [0, {most}], not {getattr(plan, field)}")
     for field in ("model", "index_model"):
         if getattr(plan, field):
             yield Problem(f"plan.{field}", f"this checkpoint holds one model, and none named '{getattr(plan, field)}'")
@@ -68,9 +70,12 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
             yield Problem(f"plan.{field}", f"has the unknown value {getattr(plan, field)}")
     for metric in plan.metrics:
         try:
-            resolve([metric], DEFAULT_LIMIT)
+            deepest = max(asked.cutoff for asked in resolve([metric], DEFAULT_LIMIT))
         except InvalidRequestError as error:
             yield Problem("plan.metrics", str(error))
+        else:
+            if deepest > MAX_LIMIT:
+                yield Problem("plan.metrics", f"'{metric}' looks at {deepest} results; at most {MAX_LIMIT} are fetched")
 
 
 def refs(request: evaluator_service_pb2.EvaluateRequest) -> list[blob_pb2.BlobRef]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.evaluator.v1 import evaluator_service_pb2_grpc
-from tunevane.api.type.v1 import metric_pb2
+from tunevane.api.type.v1 import blob_pb2, metric_pb2
 from tunevane.core import metrics as scoring
 from tunevane.errors import BlobsMissingError
 from tunevane.storage.blobs import BlobStore
@@ -17,7 +18,9 @@ from tunevane_evaluator import plan as plans
 from tunevane_evaluator.cache import make_room
 from tunevane_evaluator.config import EvaluatorConfig
 from tunevane_evaluator.device import Device
-from tunevane_evaluator.lane import Job, Lane, Results
+from tunevane_evaluator.lane import Lane, Report
+from tunevane_evaluator.results import Results
+from tunevane_evaluator.stop import Stop
 
 _log = log.get("evaluator")
 
@@ -44,10 +47,13 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
             return
         await asyncio.to_thread(self._demand_blobs, request)
 
-        def compute(job: Job, report: Any) -> wire.EvaluationResult:
-            result = self._device.evaluate(request, report, job.check)
+        uses = frozenset(ref.blake3 for ref in plans.refs(request))
+
+        def compute(stop: Stop, report: Report) -> wire.EvaluationResult:
+            result = self._device.evaluate(request, report, stop)
             self._results.put(key, result)
-            make_room(self._store, self._config.blob_limit_bytes, keep={ref.blake3 for ref in plans.refs(request)})
+            results = {ref.blake3 for ref in _files(result)}
+            make_room(self._store, self._config.blob_limit_bytes, keep=uses | results | self._lane.in_use())
             _log.info(
                 "evaluated run=%s queries=%d documents=%d seconds=%s",
                 request.run,
@@ -57,17 +63,19 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
             )
             return result
 
-        async for update in self._lane.submit(key, compute):
-            if isinstance(update, wire.EvaluationResult):
-                yield wire.EvaluateResponse(result=update)
-            else:
-                yield wire.EvaluateResponse(progress=update)
+        # Closed at once when the caller leaves, so that work that nobody waits for stops.
+        async with aclosing(self._lane.submit(key, uses, compute)) as updates:
+            async for update in updates:
+                if isinstance(update, wire.EvaluationResult):
+                    yield wire.EvaluateResponse(result=update)
+                else:
+                    yield wire.EvaluateResponse(progress=update)
 
     def _remembered(self, key: str) -> wire.EvaluationResult | None:
         result = self._results.get(key)
         if result is None:
             return None
-        files = [result.per_query, *([result.examples] if result.HasField("examples") else [])]
+        files = _files(result)
         if self._store.missing(files):
             self._results.forget(key)
             return None
@@ -100,3 +108,8 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         """Stops what is under way."""
         self._lane.close()
         self._results.close()
+
+
+def _files(result: wire.EvaluationResult) -> list[blob_pb2.BlobRef]:
+    """Lists the blobs that a result names."""
+    return [result.per_query, *([result.examples] if result.HasField("examples") else [])]

@@ -23,6 +23,10 @@ START_SECONDS = 60.0
 FILE = "stack.json"
 LOG = "stack.log"
 CLIENTS = "clients"
+RUNNING_LOCK = "running.lock"
+
+# The supervisor outlives us on purpose; the reference keeps Python from complaining about a child that still runs.
+_started: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ def home() -> Path:
 def is_alive(pid: int) -> bool:
     """Tells whether a process exists."""
     try:
+        # A child of ours that has ended stays in the process table until it is asked.
+        for process in _started:
+            if process.pid == pid and process.poll() is not None:
+                return False
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
@@ -132,6 +140,7 @@ def _start(place: Path) -> Stack:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
         )
+    _started.append(process)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         stack = running(place)
@@ -174,6 +183,19 @@ def stop(folder: Path | None = None, timeout_seconds: float = 30.0) -> bool:
         return False
     os.kill(stack.pid, signal.SIGTERM)
     until = time.monotonic() + timeout_seconds
-    while time.monotonic() < until and (place / FILE).exists() and is_alive(stack.pid):
+    while time.monotonic() < until and _is_locked(place / RUNNING_LOCK):
         time.sleep(0.05)
+    for process in _started:
+        # Ours is a child of this process, and its exit code wants to be read.
+        if process.pid == stack.pid:
+            process.wait(timeout_seconds)
     return True
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -73,6 +73,10 @@ def test_every_metric_describes_itself() -> None:
     assert describe("dcg_at_k").range == (0.0, math.inf)
 
 
+def test_ours_are_registered_like_anybodys() -> None:
+    assert {name: plugins.load("metrics", name) for name in registry._OURS} == registry._OURS
+
+
 def _miss(results: Results, k: int) -> Any:
     return 1.0 - results.any_hit(k)
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import pytrec_eval
-import ranx
 
 from support import plain_metrics
 from tunevane.core.metrics import DEFAULT_METRICS, Judgements, Ranking, evaluate
@@ -104,6 +103,7 @@ def test_equals_ir_measures(seed: int) -> None:
 @pytest.mark.filterwarnings("ignore:unsafe cast from uint64 to int64")
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_ranx(seed: int) -> None:
+    ranx = pytest.importorskip("ranx", reason="ranx comes with the extra 'bench'")
     fuzz = Fuzz(seed)
     names = {f"{theirs}@{k}": f"{ours}@{k}" for ours, theirs in RANX.items() for k in CUTS}
     names["r-precision"] = "r_precision"

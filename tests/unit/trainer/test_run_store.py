@@ -95,7 +95,8 @@ def test_the_same_request_makes_one_run(store: RunStore) -> None:
 def test_runs_come_newest_first_page_by_page(store: RunStore) -> None:
     for number in range(4):
         store.create(run_pb2.Run(name=f"runs/more-{number}"), "")
-    names, following = [], None
+    names: list[str] = []
+    following: int | None = None
     while True:
         page, following = store.page(2, following)
         names.extend(run.name for run in page)

@@ -133,13 +133,14 @@ class Points(PointsServicer):
             for query in request.query_points
         ]
         try:
-            found = shard.query_batch(engine.QueryBatchRequest(queries))
+            # Any: ids can be numbers or UUIDs; ours are the numbers that were stored.
+            found: Any = shard.query_batch(engine.QueryBatchRequest(queries))
         except Exception as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return wire.QueryBatchResponse(
             result=[
                 wire.BatchResult(
-                    result=[wire.ScoredPoint(id=wire.PointId(num=int(str(hit.id))), score=hit.score) for hit in hits]
+                    result=[wire.ScoredPoint(id=wire.PointId(num=hit.id), score=hit.score) for hit in hits]
                 )
                 for hits in found
             ]

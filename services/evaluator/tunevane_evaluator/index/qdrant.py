@@ -25,7 +25,19 @@ POINTS_PER_REQUEST = 1024
 REQUESTS_IN_FLIGHT = 4
 QUERIES_PER_REQUEST = 256
 TIMEOUT_SECONDS = 300.0
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+HITS_PER_REQUEST = 200_000
+"""Results of all queries of one request together; whole ties can be long."""
+
+_AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    # A server that came back without its collections, or an engine that was started again.
+    grpc.StatusCode.NOT_FOUND,
+)
+_BROKEN = ("RST_STREAM", "GOAWAY", "Stream removed", "Socket closed", "Connection reset")
+"""What grpc says, under various codes, when a connection breaks inside a call."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +80,16 @@ class QdrantConnection:
     def __init__(self, address: QdrantAddress) -> None:
         self.address = address
         metadata = [("api-key", address.api_key)] if address.api_key else []
-        options = {"grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1}
+        options = {
+            "grpc.max_receive_message_length": -1,
+            "grpc.max_send_message_length": -1,
+            "grpc.max_reconnect_backoff_ms": 2000,
+        }
         self._channel = get_channel(address.host, address.port, ssl=address.tls, metadata=metadata, options=options)
         self.collections = wire.CollectionsStub(self._channel)
         self.points = wire.PointsStub(self._channel)
         self.health = wire.QdrantStub(self._channel)
+        self._leftovers: set[str] = set()
 
     def close(self) -> None:
         """Closes the channel."""
@@ -83,7 +100,7 @@ class QdrantConnection:
         where = f"Qdrant at {self.address.host}:{self.address.port}"
         code, text = error.code(), (error.details() or "").splitlines()[:1]
         said = text[0][:300] if text else code.name
-        if code in _AWAY:
+        if code in _AWAY or any(word in said for word in _BROKEN):
             return UnavailableError(f"{where} went away while {doing}: {said}")
         return EvaluationFailedError(f"{where} refused while {doing}: {said}")
 
@@ -98,6 +115,20 @@ class QdrantConnection:
             return str(self.health.HealthCheck(wire.HealthCheckRequest(), timeout=10, wait_for_ready=True).version)
         except grpc.RpcError as error:
             raise self.translate(error, "saying hello") from None
+
+    def drop(self, name: str) -> None:
+        """Removes a collection, now or, where the server is away, before the next one is made."""
+        self._leftovers.add(name)
+        self.drop_leftovers()
+
+    def drop_leftovers(self) -> None:
+        """Removes the collections that could not be removed when their time had come."""
+        for name in sorted(self._leftovers):
+            try:
+                self.collections.Delete(wire.DeleteCollection(collection_name=name), timeout=30)
+            except grpc.RpcError:
+                return
+            self._leftovers.discard(name)
 
     def sweep(self, now: float, older_than_seconds: float = LEFTOVER_SECONDS) -> list[str]:
         """Drops the collections that dead evaluations left behind, and returns their names."""
@@ -148,6 +179,7 @@ class QdrantIndex:
             optimizers_config=wire.OptimizersConfigDiff(indexing_threshold=0),
             replication_factor=1,
         )
+        self._connection.drop_leftovers()
         try:
             self._connection.collections.Create(request, timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
@@ -193,8 +225,9 @@ class QdrantIndex:
 
         def fetch(numbers: Sequence[int], ask: int) -> list[Hits]:
             found: list[Hits] = []
-            for start in range(0, len(numbers), QUERIES_PER_REQUEST):
-                found.extend(self._query(queries[list(numbers[start : start + QUERIES_PER_REQUEST])], ask))
+            size = max(min(QUERIES_PER_REQUEST, HITS_PER_REQUEST // ask), 1)
+            for start in range(0, len(numbers), size):
+                found.extend(self._query(queries[list(numbers[start : start + size])], ask))
             return found
 
         return whole_ties(fetch, len(queries), limit, self._count)
@@ -230,8 +263,4 @@ class QdrantIndex:
         for call in self._in_flight:
             call.cancel()
         self._in_flight.clear()
-        try:
-            self._connection.collections.Delete(wire.DeleteCollection(collection_name=self.name), timeout=30)
-        except grpc.RpcError:
-            # The engine is gone, and with it the embedded collection; a server's leftover is swept later.
-            return
+        self._connection.drop(self.name)

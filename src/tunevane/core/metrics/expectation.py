@@ -98,8 +98,7 @@ def _rows_with_ties(scores: npt.NDArray[np.floating], ids: Ints) -> Flags:
     equal = adjacent(scores, np.equal, False)
     if ids.size and (ids[:, -1] == PAD).any():
         equal[:, :-1] &= ids[:, 1:] != PAD
-    tied: Flags = equal.any(axis=1) if equal.any() else np.zeros(len(ids), np.bool_)
-    return tied
+    return np.asarray(equal.any(axis=1), np.bool_) if equal.any() else np.zeros(len(ids), np.bool_)
 
 
 def _plain(relevant: Flags, grades: Floats | None, depth: int) -> Entries:
