@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tunevane import errors
     from tunevane.client.run import Run
     from tunevane.session import (
         connect,
@@ -32,6 +33,7 @@ __all__ = [
     "connect",
     "delete_dataset",
     "delete_run",
+    "errors",
     "fit",
     "get_run",
     "list_callbacks",
@@ -47,6 +49,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'tunevane' has no attribute '{name}'")
+    if name == "errors":
+        return import_module("tunevane.errors")
     module = "tunevane.client.run" if name == "Run" else "tunevane.session"
     return getattr(import_module(module), name)
 
