@@ -109,6 +109,26 @@ def test_a_plugin_that_gives_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
+    "found",
+    [
+        Metric("odd", lambda results, _: results.total[:1], (0.0, 1.0), "", ""),
+        Metric("another", lambda results, _: results.total, (0.0, 1.0), "", ""),
+        _miss,
+        Metric("odd", lambda results, k: results.hits(k + 1), (0.0, 1.0), "", ""),
+    ],
+)
+def test_a_plugin_that_is_no_metric_is_refused(monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
+    monkeypatch.setattr(plugins, "names", lambda group: ["odd"])
+    monkeypatch.setattr(plugins, "load", lambda group, name: found)
+    registry._plugin.cache_clear()
+    try:
+        with pytest.raises((InvalidRequestError, ValueError), match=r"one finite number|must be a .*Metric|announced"):
+            evaluate(Ranking(IDS, SCORES), JUDGED, ["odd"], limit=3)
+    finally:
+        registry._plugin.cache_clear()
+
+
+@pytest.mark.parametrize(
     ("metrics", "sentence"),
     [
         (["fame@10"], "unknown metric 'fame@10'; known are: precision_at_k"),

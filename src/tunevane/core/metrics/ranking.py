@@ -36,7 +36,8 @@ class Ranking:
 
     A row is ordered by (-score, position); the query's own document is already removed. A row may be
     longer than the cut-off: whoever wants expected values over ties passes every document that shares the
-    score at the cut-off, because their number and relevance enter the expectation.
+    score at the cut-off, because their number and relevance enter the expectation. Of a group that is cut
+    short only what is there counts: the value is then the expectation over the orders of those documents.
 
     Raises:
         InvalidRequestError: Shapes differ, a score of a result is not finite, a row is not ordered, or a pad
