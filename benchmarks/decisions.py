@@ -6,7 +6,8 @@ contenders see the same values. Regret, in points (0.01), is told apart by who i
 
 - of stopping: the best true quality of the whole run less the best that was trained before the stop;
 - in all: the best true quality of the whole run less that of the checkpoint with the best measured value.
-  The difference is luck in choosing among trained checkpoints, which no rule for stopping can remove.
+  The difference is luck in choosing among trained checkpoints, which no rule for stopping can remove; "never"
+  trains all epochs and shows how little of the regret in all is left to such a rule.
 
 A stop is premature when the truth would have risen by more than half a point afterwards.
 """
@@ -100,6 +101,7 @@ def play(queries: int) -> dict[str, Outcome]:
         "patience 2": plain(2),
         "patience 3": plain(3),
         "patience 5": plain(5),
+        "never": plain(EPOCHS + 1),
         "patience 2, confidence": confident,
     }
     tally: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in (*rules, "kept by confidence")}
@@ -146,6 +148,16 @@ def main() -> None:
                 two.regret / max(ours.regret, 1e-9),
                 ">= 2 x",
                 ours.regret <= two.regret / 2,
+            )
+        )
+        rows.append(
+            Row(
+                f"{queries} queries: premature stops, %",
+                100 * ours.premature,
+                100 * two.premature,
+                two.premature / ours.premature if ours.premature else None,
+                "<= peer",
+                ours.premature <= two.premature,
             )
         )
         more = ours.epochs - two.epochs
