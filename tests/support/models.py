@@ -23,9 +23,11 @@ def names(language: str, count: int) -> tuple[str, ...]:
     """Lists names of emoji, some of one word and some of many."""
     import emoji
 
+    emoji.config.load_language(language)
     found = {
         each[language].strip(":").replace("_", " "): None for each in emoji.EMOJI_DATA.values() if language in each
     }
+    assert len(found) >= count
     return tuple(list(found)[:count])
 
 
