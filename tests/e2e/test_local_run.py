@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -308,3 +310,24 @@ def test_a_run_goes_on_after_all_services_were_stopped(tmp_path: Path, undisturb
         measured = [e for e in again.events() if e.WhichOneof("kind") == "metrics_measured"]
         assert [e.metrics_measured.stage for e in measured].count(event_pb2.STAGE_BEFORE) == 1
     tunevane.connect()
+
+
+def test_an_interrupted_script_leaves_a_run_that_is_found_again(stack: Stack, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import tunevane\n"
+        "pairs = [{'query': f'q {n}', 'document': f'd {n}'} for n in range(64)]\n"
+        "run = tunevane.fit(train_data=pairs, epochs=500, batch_size=8, name='left-alone')\n"
+        "print(run.name, flush=True)\n"
+        "run.watch()\n"
+    )
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "left-alone"
+    # What a terminal does at Ctrl-C: the signal goes to the whole foreground group.
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    run = tunevane.get_run("left-alone")
+    assert run.status() in ("PENDING", "RUNNING")
+    run.cancel()
+    assert run.wait() == "CANCELLED"

@@ -36,7 +36,7 @@ def make(engine: str, edge: EdgeProcess, *, euclidean: bool) -> VectorIndex:
 
 def unit(count: int, seed: int) -> Floats:
     made = np.random.default_rng(seed).normal(size=(count, 24)).astype(np.float32)
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
 
 
 @pytest.mark.parametrize("euclidean", [False, True])

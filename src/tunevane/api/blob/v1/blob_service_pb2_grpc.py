@@ -69,8 +69,8 @@ class BlobServiceServicer(object):
 
     def UploadBlob(self, request_iterator, context):
         """Stores one blob. Uploading a blob that is already held succeeds at once.
-        Fails with `INVALID_ARGUMENT` and reason `DIGEST_MISMATCH` when the bytes
-        do not hash to the promised digest.
+        Fails with `DATA_LOSS` and reason `DIGEST_MISMATCH` when the bytes do not
+        hash to the promised digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,8 +40,8 @@ class BlobServiceStub:
     """Tells which of the given blobs the service does not hold."""
     UploadBlob: _grpc.StreamUnaryMultiCallable[_blob_service_pb2.UploadBlobRequest, _blob_service_pb2.UploadBlobResponse]
     """Stores one blob. Uploading a blob that is already held succeeds at once.
-    Fails with `INVALID_ARGUMENT` and reason `DIGEST_MISMATCH` when the bytes
-    do not hash to the promised digest.
+    Fails with `DATA_LOSS` and reason `DIGEST_MISMATCH` when the bytes do not
+    hash to the promised digest.
     """
     DownloadBlob: _grpc.UnaryStreamMultiCallable[_blob_service_pb2.DownloadBlobRequest, _blob_service_pb2.DownloadBlobResponse]
     """Sends one blob from an offset on. Fails with `NOT_FOUND`."""
@@ -58,8 +58,8 @@ class BlobServiceAsyncStub(BlobServiceStub):
     """Tells which of the given blobs the service does not hold."""
     UploadBlob: _aio.StreamUnaryMultiCallable[_blob_service_pb2.UploadBlobRequest, _blob_service_pb2.UploadBlobResponse]  # type: ignore[assignment]
     """Stores one blob. Uploading a blob that is already held succeeds at once.
-    Fails with `INVALID_ARGUMENT` and reason `DIGEST_MISMATCH` when the bytes
-    do not hash to the promised digest.
+    Fails with `DATA_LOSS` and reason `DIGEST_MISMATCH` when the bytes do not
+    hash to the promised digest.
     """
     DownloadBlob: _aio.UnaryStreamMultiCallable[_blob_service_pb2.DownloadBlobRequest, _blob_service_pb2.DownloadBlobResponse]  # type: ignore[assignment]
     """Sends one blob from an offset on. Fails with `NOT_FOUND`."""
@@ -85,8 +85,8 @@ class BlobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_blob_service_pb2.UploadBlobResponse, _abc.Awaitable[_blob_service_pb2.UploadBlobResponse]]:
         """Stores one blob. Uploading a blob that is already held succeeds at once.
-        Fails with `INVALID_ARGUMENT` and reason `DIGEST_MISMATCH` when the bytes
-        do not hash to the promised digest.
+        Fails with `DATA_LOSS` and reason `DIGEST_MISMATCH` when the bytes do not
+        hash to the promised digest.
         """
 
     @_abc_1.abstractmethod
