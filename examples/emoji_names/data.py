@@ -126,9 +126,10 @@ def build(pairs: int = 6000, queries: int = 800, seed: int = 0, languages: Seque
             f"for {', '.join(languages)} there are 1 to {len(kept)} pairs and 1 to {len(held_out)} queries,"
             f" not {pairs} and {queries}"
         )
+    chosen = tuple(generator.sample(held_out, queries))  # first, so that they do not depend on the number of pairs
     return Task(
         train=tuple(generator.sample(kept, pairs)),
-        queries=tuple(generator.sample(held_out, queries)),
+        queries=chosen,
         documents=tuple(sorted({name.english for name in everything})),
     )
 

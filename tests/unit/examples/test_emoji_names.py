@@ -47,6 +47,10 @@ def test_a_seed_repeats_the_split(data: ModuleType) -> None:
     assert data.build(seed=3) != data.build(seed=4)
 
 
+def test_queries_do_not_depend_on_the_number_of_pairs(data: ModuleType) -> None:
+    assert data.build(pairs=500).queries == data.build(pairs=6000).queries
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
