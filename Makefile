@@ -58,7 +58,6 @@ lint-protos:
 
 .PHONY: bench
 bench: $(VENV)/ready  ## Measure ours against the peers.
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	cd benchmarks && for each in metrics decisions; do ../$(BIN)/python $$each.py || exit 1; done
 
 .PHONY: clean

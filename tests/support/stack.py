@@ -17,19 +17,19 @@ from tunevane.local.stack import Stack
 @contextmanager
 def local_services(home: Path) -> Iterator[Stack]:
     """Starts the three services on a folder of their own, and ends them."""
-    before = os.environ.get("TUNEVANE_HOME")
-    os.environ["TUNEVANE_HOME"] = str(home)
     # Nothing of a test may look for an account or the network.
-    os.environ["TUNEVANE_TRACKER_WANDB"] = "offline"
+    settings = {"TUNEVANE_HOME": str(home), "TUNEVANE_TRACKER_WANDB": "offline"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield local.ensure()
     finally:
         local.stop()
-        del os.environ["TUNEVANE_TRACKER_WANDB"]
-        if before is None:
-            del os.environ["TUNEVANE_HOME"]
-        else:
-            os.environ["TUNEVANE_HOME"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def process(stack: Stack, *words: str) -> psutil.Process:

@@ -14,7 +14,7 @@ from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grp
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.callback.components import options_of
 from tunevane.core import bundles
-from tunevane.errors import SequenceGapError, TunevaneError
+from tunevane.errors import NotFoundError, SequenceGapError, TunevaneError
 from tunevane_trainer.runs import Runs, log_line
 
 _log = log.get("mirror")
@@ -58,7 +58,9 @@ class Mirror:
             self._runs.appended.clear()
             try:
                 for name, mirrored in await self._runs.call(self._runs.store.unmirrored):
-                    await self._publish(name, mirrored)
+                    # A run may be deleted while it is mirrored.
+                    with suppress(NotFoundError):
+                        await self._publish(name, mirrored)
                 pause = 0.5
             except TunevaneError as error:
                 _log.warning("tracker: %s", error)
