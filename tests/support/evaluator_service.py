@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 import psutil
-from support.models import minilm
 
+from support.models import minilm
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.evaluator.v1 import evaluator_service_pb2_grpc
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2

@@ -59,16 +59,18 @@ def stream(
             break
         positions, vectors = batch
         _demand_finite(data, positions, vectors, what)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        # In float64, where the squares of tiny and huge numbers neither vanish nor overflow.
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         zeros += int((lengths == 0).sum())
         if not is_euclidean(plan):
-            vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+            vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         yield positions, vectors
         done += len(positions)
         work.progress(step, done, total, started)
     if zeros and not is_euclidean(plan):
-        nouns = "query has" if zeros == total == 1 else {"query": "queries have"}.get(what, f"{what}s have")
-        work.warnings.append(f"{zeros} of {total} {nouns} a zero vector, which is equally far from everything")
+        work.warnings.append(
+            f"a zero vector came out for {zeros} of {total} texts ({what}); it is equally far from everything"
+        )
 
 
 def _demand_finite(data: Dataset, positions: list[int], vectors: Floats, what: str) -> None:

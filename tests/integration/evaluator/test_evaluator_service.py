@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
+
 from support import evaluator_service as support
 from support.evaluator_service import Client
 from support.models import minilm
-
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
 from tunevane.core.dataset import Dataset, Item
@@ -267,9 +267,9 @@ def test_files_that_were_not_uploaded_are_asked_for(bench: Bench) -> None:
 
 
 def test_everything_wrong_with_a_request_is_listed(bench: Bench) -> None:
-    plan = evaluation_pb2.EvaluationPlan(
-        limit=1001, example_count=-1, metrics=["ndgc@10", "ndcg@5000"], model="towers", distance=9
-    )
+    plan = evaluation_pb2.EvaluationPlan(limit=1001, example_count=-1, metrics=["ndgc@10", "ndcg@5000"], model="towers")
+    # Distance (field 6) 9: a value of a later version of the contract.
+    plan.MergeFromString(b"\x30\x09")
     given = wire.EvaluateRequest(model=minilm(layers=9), plan=plan)
     with pytest.raises(InvalidRequestError) as caught:
         list(bench.client.updates(given))

@@ -50,11 +50,9 @@ async def lane() -> AsyncIterator[Lane]:
 
 
 async def last(lane: Lane, key: str, task: Task) -> wire.EvaluationResult:
-    update: object = None
-    async for update in lane.submit(key, NONE, task):
-        pass
-    assert isinstance(update, wire.EvaluationResult)
-    return update
+    result = [update async for update in lane.submit(key, NONE, task)][-1]
+    assert isinstance(result, wire.EvaluationResult)
+    return result
 
 
 async def test_equal_requests_share_one_computation(lane: Lane) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 from hypothesis import given
@@ -16,7 +17,7 @@ from tunevane_evaluator.index.order import Hits, whole_ties
     st.integers(1, 40),
     st.randoms(use_true_random=False),
 )
-def test_rows_are_what_sorting_everything_gives(rows: list[list[int]], limit: int, random: np.random.Generator) -> None:
+def test_rows_are_what_sorting_everything_gives(rows: list[list[int]], limit: int, random: Random) -> None:
     documents = min(map(len, rows))
     table = np.array([row[:documents] for row in rows], np.float32)
 
@@ -25,7 +26,7 @@ def test_rows_are_what_sorting_everything_gives(rows: list[list[int]], limit: in
         for number in numbers:
             order = list(range(documents))
             # An engine orders equal scores as it likes.
-            random.shuffle(order)  # type: ignore[arg-type]  # hypothesis gives a random.Random
+            random.shuffle(order)
             order.sort(key=lambda position: -table[number, position])
             ids = np.array(order[:ask], np.int64)
             found.append((ids, table[number][ids]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.models import minilm
 
+from support.models import minilm
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2, event_pb2
 from tunevane.callback.components import component

@@ -39,10 +39,13 @@ class ExactIndex:
 
     def search(self, queries: Floats, limit: int) -> tuple[Ids, Floats]:
         """Finds the nearest vectors of each query."""
-        scores = queries @ self._vectors.T
+        # In float64, so that the squares of close vectors can be subtracted, and equal vectors score the same.
+        asked, stored = queries.astype(np.float64), self._vectors.astype(np.float64)
+        precise = asked @ stored.T
         if self._euclidean:
-            squares = (queries**2).sum(1)[:, None] + (self._vectors**2).sum(1)[None] - 2 * scores
-            scores = -np.sqrt(np.maximum(squares, 0))
+            squares = (asked**2).sum(1)[:, None] + (stored**2).sum(1)[None] - 2 * precise
+            precise = -np.sqrt(np.maximum(squares, 0))
+        scores = precise.astype(np.float32)
 
         def fetch(numbers: Sequence[int], ask: int) -> list[Hits]:
             best = np.argpartition(-scores[list(numbers)], ask - 1, axis=1)[:, :ask]

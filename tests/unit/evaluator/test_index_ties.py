@@ -1,0 +1,166 @@
+"""Whole numbers make scores exact and ties many: every engine has to give the very same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+from qdrant_client import grpc as wire
+
+from tunevane.errors import ConfigurationError, EvaluationFailedError, UnavailableError
+from tunevane_evaluator.index.child import EdgeProcess
+from tunevane_evaluator.index.exact import ExactIndex
+from tunevane_evaluator.index.port import Floats, Ids, VectorIndex
+from tunevane_evaluator.index.qdrant import QdrantAddress, QdrantConnection, QdrantIndex, parse_url
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeProcess]:
+    process = EdgeProcess(tmp_path_factory.mktemp("edge"))
+    yield process
+    process.close()
+
+
+def whole(count: int, seed: int) -> Floats:
+    made: Floats = np.random.default_rng(seed).integers(-1, 2, (count, 4)).astype(np.float32)
+    return made
+
+
+def found(index: VectorIndex, documents: Floats, queries: Floats, limit: int) -> tuple[Ids, Floats]:
+    index.create(documents.shape[1])
+    order = np.random.default_rng(9).permutation(len(documents))
+    for part in np.array_split(order, 3):
+        index.add(part, documents[part])
+    index.seal(len(documents))
+    try:
+        return index.search(queries, limit)
+    finally:
+        index.drop()
+
+
+@pytest.mark.parametrize("euclidean", [False, True])
+@pytest.mark.parametrize(("count", "limit"), [(1, 1), (1, 20), (200, 1), (200, 20), (200, 200), (1500, 50)])
+def test_engine_and_brute_force_agree_to_the_last_tie(
+    edge: EdgeProcess, euclidean: bool, count: int, limit: int
+) -> None:
+    documents, queries = whole(count, count), whole(30, 1)
+    # Zero vectors and copies of queries are among them.
+    queries[0] = 0
+    ours = found(QdrantIndex(edge.connection(), "ties", euclidean=euclidean), documents, queries, limit)
+    theirs = found(ExactIndex(euclidean=euclidean), documents, queries, limit)
+    scores = queries.astype(np.float64) @ documents.T
+    if euclidean:
+        scores = -np.linalg.norm(queries[:, None].astype(np.float64) - documents[None], axis=2)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-6)
+    for number, row in enumerate(scores):
+        order = sorted(range(count), key=lambda position: (-row[position], position))
+        bound = row[order[min(limit, count) - 1]]
+        assert ours[0][number][ours[0][number] >= 0].tolist() == [n for n in order if row[n] >= bound]
+
+
+def test_two_collections_do_not_mix(edge: EdgeProcess) -> None:
+    one, other = (QdrantIndex(edge.connection(), "same label") for _ in range(2))
+    assert one.name != other.name
+    for index, documents in ((one, whole(50, 1)), (other, whole(60, 2))):
+        index.create(4)
+        index.add(np.arange(len(documents)), documents)
+        index.seal(len(documents))
+    expected = found(ExactIndex(), whole(50, 1), whole(5, 3), 10)
+    other.drop()
+    np.testing.assert_array_equal(one.search(whole(5, 3), 10)[0], expected[0])
+    one.drop()
+
+
+def listed(connection: QdrantConnection) -> list[str]:
+    return [each.name for each in connection.collections.List(wire.ListCollectionsRequest(), timeout=10).collections]
+
+
+def test_collections_are_gone_when_dropped_even_with_uploads_under_way(edge: EdgeProcess) -> None:
+    connection = edge.connection()
+    index = QdrantIndex(connection, "dropped")
+    index.create(4)
+    index.add(np.arange(5000), whole(5000, 0))
+    assert index.name in listed(connection)
+    index.drop()
+    index.drop()
+    assert index.name not in listed(connection)
+
+
+def test_what_could_not_be_dropped_is_dropped_before_the_next_collection(
+    edge: EdgeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = edge.connection()
+    left, following = QdrantIndex(connection, "left"), QdrantIndex(connection, "next")
+    left.create(4)
+
+    def away(*given: object, **named: object) -> None:
+        raise grpc.RpcError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection.collections, "Delete", away)
+        left.drop()
+    assert listed(connection) == [left.name]
+    following.create(4)
+    assert listed(connection) == [following.name]
+    following.drop()
+
+
+def test_vectors_of_the_wrong_size_are_refused_with_a_sentence(edge: EdgeProcess) -> None:
+    index = QdrantIndex(edge.connection(), "size")
+    index.create(5)
+    index.add(np.arange(3), whole(3, 0))
+    with pytest.raises(EvaluationFailedError, match=r"Qdrant at 127\.0\.0\.1:\d+ refused while storing vectors: "):
+        index.seal(3)
+    index.drop()
+
+
+def test_a_collection_that_vanished_is_worth_another_attempt(edge: EdgeProcess) -> None:
+    index = QdrantIndex(edge.connection(), "vanished")
+    index.create(4)
+    index.drop()
+    with pytest.raises(UnavailableError, match="there is no collection"):
+        index.seal(0)
+
+
+def test_only_old_collections_of_ours_are_swept(edge: EdgeProcess) -> None:
+    connection = edge.connection()
+    params = wire.VectorParams(size=4, distance=wire.Distance.Dot)
+    names = ["eval-run-abc-1000", "eval-run-abc-99000", "theirs-1000", "eval-without-time"]
+    for name in names:
+        request = wire.CreateCollection(collection_name=name, vectors_config=wire.VectorsConfig(params=params))
+        connection.collections.Create(request, timeout=10)
+    assert connection.sweep(100_000.0) == ["eval-run-abc-1000"]
+    assert sorted(listed(connection)) == sorted(names[1:])
+    for name in names[1:]:
+        connection.drop(name)
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    connection = QdrantConnection(QdrantAddress("127.0.0.1", 1))
+    try:
+        with pytest.raises(UnavailableError, match=r"Qdrant at 127\.0\.0\.1:1 went away while making a collection"):
+            QdrantIndex(connection, "nowhere").create(4)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://localhost:6334", QdrantAddress("localhost", 6334)),
+        ("qdrant.internal", QdrantAddress("qdrant.internal", 6334)),
+        ("https://q.example:443", QdrantAddress("q.example", 443, tls=True)),
+        ("grpcs://q.example", QdrantAddress("q.example", 6334, tls=True)),
+    ],
+)
+def test_addresses_are_read(url: str, expected: QdrantAddress) -> None:
+    assert parse_url(url, None) == expected
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "http://host:70000"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="Qdrant URL"):
+        parse_url(url, None)
