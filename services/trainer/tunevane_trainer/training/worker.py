@@ -6,6 +6,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from tunevane.callback.base import Decision
 from tunevane.callback.components import from_component, options_of
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles, specs
-from tunevane.errors import CancelledError, InvalidRequestError, StaleWriterError, TunevaneError
+from tunevane.errors import CancelledError, InvalidRequestError, StaleWriterError, TunevaneError, UnavailableError
 from tunevane.nn import checkpoint, device, models
 from tunevane.rpc.blob_client import BlobClient
 from tunevane.rpc.channel import connect
@@ -29,7 +30,7 @@ from tunevane_trainer.training.loop import Stopped, Trainer
 from tunevane_trainer.training.losses import DEFAULT_FOR, LossInfo
 from tunevane_trainer.training.measure import Evaluator, Measured
 from tunevane_trainer.training.optimizers import OPTIMIZERS, AdamW
-from tunevane_trainer.training.reporter import Reporter, log_event
+from tunevane_trainer.training.reporter import GIVE_UP_SECONDS, Reporter, log_event
 from tunevane_trainer.training.settings import WorkerConfig
 
 _log = log.get("worker")
@@ -168,7 +169,30 @@ class Worker:
         return found
 
     def _fetch(self, refs: list[blob_pb2.BlobRef]) -> None:
-        self._blobs.fetch(refs, self._store)
+        self._patiently(lambda: self._blobs.fetch(refs, self._store))
+
+    def _push(self, refs: list[blob_pb2.BlobRef]) -> None:
+        self._patiently(lambda: self._blobs.push(self._store, refs))
+
+    def _patiently(self, move: Callable[[], object]) -> None:
+        """Moves files, again and again while the trainer service is away.
+
+        Raises:
+            UnavailableError: It stayed away for as long as events would wait.
+            Stopped: The run or the process was asked to stop.
+        """
+        until = time.monotonic() + GIVE_UP_SECONDS
+        while True:
+            try:
+                move()
+            except UnavailableError as error:
+                if time.monotonic() > until:
+                    raise
+                _log.warning("trainer is away, repeating: %s", error)
+                if self._preempted.wait(1.0) or self._stopping():
+                    raise Stopped from None
+            else:
+                return
 
     def _trainer(self, model: object) -> Trainer:
         spec = self._spec
@@ -279,7 +303,7 @@ class Worker:
                 refs.append(event.metrics_measured.examples)
             elif event.WhichOneof("kind") == "run_ended":
                 refs += bundles.refs(event.run_ended.artifact)
-        self._blobs.push(self._store, refs)
+        self._push(refs)
         self._reporter.commit(events)
 
     def _finish(
@@ -302,7 +326,7 @@ class Worker:
         self._reporter.log("Building the artifact ...")
         artifact = self._artifact(trainer)
         self._reporter.log("Pushing artifact ...")
-        self._blobs.push(self._store, bundles.refs(artifact))
+        self._push(bundles.refs(artifact))
         self._reporter.log(f"Artifact pushed under ID '{bundles.digest(artifact)[:32]}'")
         self._reporter.log(f"Artifact size is {bundles.total_bytes(artifact) / 1e6:.3f} MB", event_pb2.SEVERITY_DEBUG)
         ended = event_pb2.RunEnded(artifact=artifact, artifact_epoch=epoch)
