@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import data
@@ -19,6 +20,7 @@ import data
 import tunevane
 from tunevane import local
 from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WandBLogger
+from tunevane.client import display
 from tunevane.errors import TunevaneError
 
 MONITOR = "reciprocal_rank"
@@ -35,7 +37,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def start(arguments: argparse.Namespace, folder: Path) -> tunevane.Run:
+def start(arguments: argparse.Namespace, folder: Path, progress: Callable[[int, int], None]) -> tunevane.Run:
     """Writes the data and starts the run."""
     data.write(data.build(pairs=arguments.pairs, seed=arguments.seed), folder)
     options: dict[str, object] = {"max_seq_length": 32}
@@ -61,6 +63,7 @@ def start(arguments: argparse.Namespace, folder: Path) -> tunevane.Run:
             EarlyStopping(monitor=MONITOR, patience=1, min_delta=0.002),
             WandBLogger(),
         ],
+        progress=progress,
     )
 
 
@@ -70,7 +73,8 @@ def main() -> int:
     try:
         stack = local.ensure()
         with tempfile.TemporaryDirectory() as folder:
-            run = start(arguments, Path(folder))
+            with display.transfer("Uploading the data") as progress:
+                run = start(arguments, Path(folder), progress)
         print(f"Run '{run.name}' · watch it live at {stack.pages}/runs/{run.name}")
         try:
             status = run.watch()
@@ -86,7 +90,8 @@ def main() -> int:
         run.display_metrics()
         run.display_examples(k=3)
         run.display_decisions()
-        folder = run.save_artifact(arguments.artifacts)
+        with display.transfer("Downloading the artifact") as progress:
+            folder = run.save_artifact(arguments.artifacts, progress)
     except TunevaneError as error:
         print(f"tunevane: {error}", file=sys.stderr)
         return 1

@@ -1,8 +1,10 @@
 """The contract: generated code is current, imports are light, names and errors agree."""
 
 import inspect
+import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,27 @@ def python(code: str) -> str:
 def test_generating_the_code_again_changes_nothing() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "protos" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+LOWEST = ("grpcio==1.74.0", "protobuf==6.31.1")
+
+
+def test_the_generated_code_loads_with_the_oldest_versions_that_are_supported() -> None:
+    home = ROOT / ".venv-lowest"
+    interpreter = home / "bin" / "python"
+    if not (home / "ready").is_file():
+        venv.create(home, with_pip=True, clear=True)
+        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *LOWEST], check=True, capture_output=True)
+        (home / "ready").touch()
+    api = ROOT / "src" / "tunevane" / "api"
+    names = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in api.rglob("*_pb2*.py")]
+    assert len(names) > 12
+    code = f"import importlib; [importlib.import_module(name) for name in {sorted(names)!r}]"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [interpreter, "-W", "error", "-c", code], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -142,9 +142,6 @@ def pull(name: Name, directory: Path = Path("artifacts"), target: Target = None)
     from tunevane import session
     from tunevane.client import display
 
-    with display.bars() as progress:
-        task = progress.add_task("Downloading", total=None, note="")
-        folder = session.get_run(name, target=target).save_artifact(
-            directory, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+    with display.transfer("Downloading") as progress:
+        folder = session.get_run(name, target=target).save_artifact(directory, progress)
     typer.echo(str(folder))
