@@ -72,9 +72,8 @@ def main() -> int:
     arguments = parse()
     try:
         stack = local.ensure()
-        with tempfile.TemporaryDirectory() as folder:
-            with display.transfer("Uploading the data") as progress:
-                run = start(arguments, Path(folder), progress)
+        with tempfile.TemporaryDirectory() as folder, display.transfer("Uploading the data") as progress:
+            run = start(arguments, Path(folder), progress)
         print(f"Run '{run.name}' · watch it live at {stack.pages}/runs/{run.name}")
         try:
             status = run.watch()
