@@ -96,6 +96,7 @@ class Device:
         import torch
 
         from tunevane_evaluator import evaluation, vectors
+        from tunevane_evaluator.index.distinct import DistinctIndex
         from tunevane_evaluator.index.qdrant import QdrantIndex
         from tunevane_evaluator.oracle import MismatchError
         from tunevane_evaluator.work import Work
@@ -110,7 +111,8 @@ class Device:
                 try:
                     label = request.run.rpartition("/")[2]
                     index = QdrantIndex(self._connection(), label, euclidean=vectors.is_euclidean(request.plan))
-                    work = Work(request, encoder, index, self._store, report, stop.check, {"load": loading})
+                    distinct = DistinctIndex(index)
+                    work = Work(request, encoder, distinct, self._store, report, stop.check, {"load": loading})
                     return evaluation.run(work)
                 except UnavailableError as error:
                     if attempt == ATTEMPTS:

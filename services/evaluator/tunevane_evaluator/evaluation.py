@@ -31,7 +31,13 @@ FLUSH_ROWS = 1024
 """Documents handed to the index at once."""
 
 QUERIES_PER_BLOCK = 512
-"""Queries searched and scored at once: bounds the memory of results and the time to a cancellation."""
+"""Queries searched and scored at once: bounds the time to a cancellation."""
+
+FIRST_BLOCK = 16
+"""Queries in the first block, which shows how long ties are."""
+
+RESULTS_PER_BLOCK = 4_000_000
+"""Results held at once: bounds memory where ties are as long as the index."""
 
 
 def run(work: Work) -> wire.EvaluationResult:
@@ -133,14 +139,17 @@ def _index(work: Work, documents: Dataset, dimensions: int, oracle: Oracle) -> N
 def _search(work: Work, asked: Floats, wanted: int, oracle: Oracle) -> Iterator[tuple[int, Ids, Floats]]:
     """Yields the number of a block's first query, and the positions and scores of its results."""
     started = time.perf_counter()
-    for first in range(0, len(asked), QUERIES_PER_BLOCK):
+    first, size = 0, min(FIRST_BLOCK, QUERIES_PER_BLOCK)
+    while first < len(asked):
         work.check()
         work.progress(wire.EVALUATION_STEP_SEARCHING, first, len(asked), started)
         with work.step("search"):
-            ids, scores = work.index.search(asked[first : first + QUERIES_PER_BLOCK], wanted)
+            ids, scores = work.index.search(asked[first : first + size], wanted)
         with work.step("verify"):
             oracle.check(first, ids, scores)
         yield first, ids, scores
+        first += size
+        size = max(min(QUERIES_PER_BLOCK, RESULTS_PER_BLOCK // ids.shape[1]), 1)
 
 
 def _without_own(ids: Ids, scores: Floats, own: Positions) -> tuple[Ids, Floats]:

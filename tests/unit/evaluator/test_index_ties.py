@@ -11,6 +11,7 @@ from qdrant_client import grpc as wire
 
 from tunevane.errors import ConfigurationError, EvaluationFailedError, UnavailableError
 from tunevane_evaluator.index.child import EdgeProcess
+from tunevane_evaluator.index.distinct import DistinctIndex
 from tunevane_evaluator.index.exact import ExactIndex
 from tunevane_evaluator.index.port import Floats, Ids, VectorIndex
 from tunevane_evaluator.index.qdrant import QdrantAddress, QdrantConnection, QdrantIndex, parse_url
@@ -40,15 +41,17 @@ def found(index: VectorIndex, documents: Floats, queries: Floats, limit: int) ->
         index.drop()
 
 
+@pytest.mark.parametrize("distinct", [False, True])
 @pytest.mark.parametrize("euclidean", [False, True])
 @pytest.mark.parametrize(("count", "limit"), [(1, 1), (1, 20), (200, 1), (200, 20), (200, 200), (1500, 50)])
 def test_engine_and_brute_force_agree_to_the_last_tie(
-    edge: EdgeProcess, euclidean: bool, count: int, limit: int
+    edge: EdgeProcess, distinct: bool, euclidean: bool, count: int, limit: int
 ) -> None:
     documents, queries = whole(count, count), whole(30, 1)
     # Zero vectors and copies of queries are among them.
     queries[0] = 0
-    ours = found(QdrantIndex(edge.connection(), "ties", euclidean=euclidean), documents, queries, limit)
+    inner = QdrantIndex(edge.connection(), "ties", euclidean=euclidean)
+    ours = found(DistinctIndex(inner) if distinct else inner, documents, queries, limit)
     theirs = found(ExactIndex(euclidean=euclidean), documents, queries, limit)
     scores = queries.astype(np.float64) @ documents.T
     if euclidean:
@@ -59,6 +62,17 @@ def test_engine_and_brute_force_agree_to_the_last_tie(
         order = sorted(range(count), key=lambda position: (-row[position], position))
         bound = row[order[min(limit, count) - 1]]
         assert ours[0][number][ours[0][number] >= 0].tolist() == [n for n in order if row[n] >= bound]
+
+
+def test_equal_vectors_are_stored_once(edge: EdgeProcess) -> None:
+    inner = QdrantIndex(edge.connection(), "once")
+    index = DistinctIndex(inner)
+    index.create(4)
+    index.add(np.arange(100), np.ones((100, 4), np.float32))
+    index.add(np.arange(100, 103), np.array([[1, 1, 1, 1], [0.0, 0, 0, 2], [-0.0, 0, 0, 2]], np.float32))
+    with pytest.raises(UnavailableError, match="Qdrant holds 2 vectors instead of 3"):
+        index.seal(104)
+    index.drop()
 
 
 def test_two_collections_do_not_mix(edge: EdgeProcess) -> None:

@@ -49,10 +49,11 @@ def whole_ties(
             found[number] = (ids[:keep], scores[:keep])
         open_queries = still_open
         ask = min(ask * 4, documents)
-    return _pad([found[number] for number in range(queries)])
+    return pad([found[number] for number in range(queries)])
 
 
-def _pad(rows: list[Hits]) -> tuple[Ids, Floats]:
+def pad(rows: list[Hits]) -> tuple[Ids, Floats]:
+    """Makes rows of different lengths one array, padded with -1 and -inf."""
     width = max((len(ids) for ids, _ in rows), default=0)
     ids = np.full((len(rows), width), -1, np.int64)
     scores = np.full((len(rows), width), -np.inf, np.float32)
