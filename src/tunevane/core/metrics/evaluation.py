@@ -136,8 +136,8 @@ def _score_block(
     ties: Ties,
 ) -> Evaluation:
     _check_ids(ids, judgements)
-    relevant, grades = judgements.find(ids)
-    found = entries(scores, ids, relevant, grades, depth, ties == "expected")
+    places, grades = judgements.locate(ids)
+    found = entries(scores, ids, places, grades, depth, ties == "expected")
     # Pads are at the end of a row, so a last column without any tells that there are none.
     complete = ids.size > 0 and bool((ids[:, -1] != PAD).all())
     kept = np.full(len(ids), ids.shape[1]) if complete else (ids != PAD).sum(axis=1)

@@ -67,31 +67,33 @@ class Entries:
 
 
 def entries(
-    scores: npt.NDArray[np.floating], ids: Ints, relevant: Flags, grades: Floats | None, depth: int, ties: bool
+    scores: npt.NDArray[np.floating], ids: Ints, places: Ints, grades: Floats | None, depth: int, ties: bool
 ) -> Entries:
     """Finds the entries among the first `depth` places.
 
     Args:
         scores: [q, k], descending.
         ids: [q, k], -1 for pads.
-        relevant: Whether each result is relevant [q, k].
-        grades: Grades of the relevant results in row order; None: all 1.
+        places: Where the relevant results stand in the flattened `ids`, ascending [h].
+        grades: Their grades [h]; None: all 1.
         depth: How many places matter.
         ties: Whether equal scores are taken in expectation; otherwise the order counts as it is.
 
     """
     tied = _rows_with_ties(scores, ids) if ties else np.zeros(len(ids), np.bool_)
     if not tied.any():
-        return _plain(relevant, grades, depth)
-    gains = None
-    if grades is not None:
-        gains = np.zeros(ids.shape)
-        gains[relevant] = grades
-    clear = relevant & ~tied[:, None]
-    plain = _plain(clear, None if gains is None else gains[clear], depth)
+        return _plain(ids.shape, places, grades, depth)
+    columns = ids.shape[1]
+    among = tied[places // columns]
+    plain = _plain(ids.shape, places[~among], None if grades is None else grades[~among], depth)
+    # The rows with ties alone, one below the other.
     rows = np.flatnonzero(tied)
-    groups = _groups(rows, scores[rows], ids[rows], relevant[rows], None if gains is None else gains[rows])
-    return _merge(plain, _expand(groups, depth, gains is not None), groups)
+    line = np.cumsum(tied) - 1
+    inside = places[among]
+    gains = np.zeros((len(rows), columns))
+    gains[line[inside // columns], inside % columns] = 1.0 if grades is None else grades[among]
+    groups = _groups(rows, scores[rows], ids[rows], gains)
+    return _merge(plain, _expand(groups, depth, grades is not None), groups)
 
 
 def _rows_with_ties(scores: npt.NDArray[np.floating], ids: Ints) -> Flags:
@@ -101,14 +103,13 @@ def _rows_with_ties(scores: npt.NDArray[np.floating], ids: Ints) -> Flags:
     return np.asarray(equal.any(axis=1), np.bool_) if equal.any() else np.zeros(len(ids), np.bool_)
 
 
-def _plain(relevant: Flags, grades: Floats | None, depth: int) -> Entries:
+def _plain(shape: tuple[int, ...], places: Ints, grades: Floats | None, depth: int) -> Entries:
     """Entries of rows without ties: the relevant results."""
-    queries, columns = relevant.shape
-    flat = np.flatnonzero(relevant)
-    row = flat // max(columns, 1)
-    rank = flat - row * columns
+    queries, columns = shape
+    row = places // max(columns, 1)
+    rank = places - row * columns
     found = np.bincount(row, minlength=queries)
-    place = np.arange(1, len(flat) + 1) - (np.cumsum(found) - found)[row]
+    place = np.arange(1, len(places) + 1) - (np.cumsum(found) - found)[row]
     if columns > depth:
         inside = rank < depth
         row, rank, place = row[inside], rank[inside], place[inside]
@@ -116,14 +117,14 @@ def _plain(relevant: Flags, grades: Floats | None, depth: int) -> Entries:
     return Entries(row, rank, place.astype(np.float64), (place == 1).astype(np.float64), None, grades, None)
 
 
-def _groups(rows: Ints, scores: npt.NDArray[np.floating], ids: Ints, relevant: Flags, gains: Floats | None) -> Groups:
+def _groups(rows: Ints, scores: npt.NDArray[np.floating], ids: Ints, gains: Floats) -> Groups:
     """Cuts rows [t, k] into groups of equal scores and keeps those with something relevant."""
     found = ids != PAD
     starts = np.ones(ids.shape, np.bool_)
     starts[:, 1:] = (scores[:, 1:] != scores[:, :-1]) | (found[:, 1:] != found[:, :-1])
     opening = np.flatnonzero(starts)
-    hits = np.add.reduceat(relevant.ravel().astype(np.int64), opening)
-    gain = hits.astype(np.float64) if gains is None else np.add.reduceat(gains.ravel(), opening)
+    hits = np.add.reduceat((gains.ravel() > 0).astype(np.int64), opening)
+    gain = np.add.reduceat(gains.ravel(), opening)
     size = np.diff(opening, append=ids.size)
     row = opening // ids.shape[1]
     # Relevant documents before a group: those before it in all rows, less those before its row.

@@ -13,9 +13,6 @@ from tunevane.core.metrics import labels
 from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints
 from tunevane.errors import InvalidRequestError
 
-_FILTER_BITS = 23
-"""The filter in front of the graded look-up has 2**23 bytes: it stays in the cache of a core."""
-
 
 @dataclass(frozen=True)
 class Judgements:
@@ -136,34 +133,70 @@ class Judgements:
             Whether each is relevant [q, k], and the grades of the relevant ones in row order (None: all 1).
 
         """
+        places, grades = self.locate(ids)
+        relevant = np.zeros(ids.shape, np.bool_)
+        relevant.reshape(-1)[places] = True
+        return relevant, grades
+
+    def locate(self, ids: Ints) -> tuple[Ints, Floats | None]:
+        """Gives what `find` gives, with the places of the relevant results in the flattened `ids`, ascending."""
         if self.query_codes is not None and self.index_codes is not None:
             # Wrapping around takes a pad to the last code, and spares a check of every id.
-            return self.index_codes.take(ids, mode="wrap") == self.query_codes[:, None], None
-        assert self.keys is not None
+            return np.flatnonzero(self.index_codes.take(ids, mode="wrap") == self.query_codes[:, None]), None
         assert self.grades is not None
-        keys = ids + (np.arange(self.queries) * self.documents)[:, None]
-        # Few results are judged: a table of hashed keys rules out most of them before the binary search,
-        # which is exact.
-        mask = (1 << _FILTER_BITS) - 1
-        table = np.zeros(1 << _FILTER_BITS, np.bool_)
-        table[self.keys & mask] = True
-        maybe = np.flatnonzero(table[keys & mask] & (ids != PAD))
-        wanted = keys.ravel()[maybe]
-        places = np.minimum(np.searchsorted(self.keys, wanted), max(len(self.keys) - 1, 0))
-        hit = self.keys[places] == wanted if len(self.keys) else np.zeros(len(wanted), np.bool_)
-        relevant = np.zeros(ids.size, np.bool_)
-        relevant[maybe[hit]] = True
-        return relevant.reshape(ids.shape), self.grades[places[hit]]
+        places, pairs = _places(ids, *self._pairs)
+        return places, self.grades[pairs]
+
+    @cached_property
+    def _pairs(self) -> tuple[Ints, Ints]:
+        """Query and index position of each relevant pair [p], ascending."""
+        assert self.keys is not None
+        rows = self.keys // self.documents
+        return rows, self.keys - rows * self.documents
 
     @cached_property
     def ideal(self) -> tuple[Ints, Ints, Floats]:
         """The ideal ranking of graded judgements: query, rank from 0, grade of every relevant pair [p]."""
-        assert self.keys is not None
         assert self.grades is not None
-        rows = self.keys // self.documents
+        rows, _ = self._pairs
         order = np.lexsort((-self.grades, rows))
         starts = np.cumsum(self.relevant) - self.relevant
         return rows, np.arange(len(rows)) - starts[rows], self.grades[order]
+
+
+def _places(ids: Ints, rows: Ints, positions: Ints) -> tuple[Ints, Ints]:
+    """Finds pairs of query and document among the results of the queries.
+
+    The results of each query are sorted by document, and each pair is looked for in its row by binary search, all
+    pairs one step at a time. That takes no memory for the index, however large it is.
+
+    Args:
+        ids: [q, k], -1 for none.
+        rows: The query of each pair [p].
+        positions: The document of each pair [p].
+
+    Returns:
+        Places in the flattened `ids`, ascending, and the pair that stands at each.
+
+    """
+    columns = ids.shape[1]
+    if columns == 0 or len(rows) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    # A document and its column in one number: sorting these is several times as fast as an argsort.
+    bits = columns.bit_length()
+    line = np.sort(ids << bits | np.arange(columns), axis=1).ravel()
+    wanted, start = positions << bits, rows * columns
+    at, width = start.copy(), columns
+    while width > 1:
+        half = width // 2
+        at += half * (line.take(at + (half - 1)) < wanted)
+        width -= half
+    found = line.take(at)
+    pairs = np.flatnonzero(found >> bits == positions)
+    places = start[pairs] + (found[pairs] & ((1 << bits) - 1))
+    order = len(rows).bit_length()
+    both = np.sort(places << order | pairs)
+    return both >> order, both & ((1 << order) - 1)
 
 
 def _check_triples(rows: Ints, positions: Ints, grades: Floats, queries: int, documents: int) -> None:

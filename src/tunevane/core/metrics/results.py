@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from tunevane.core.metrics.expectation import Entries, Groups
 from tunevane.core.metrics.judgements import Judgements
@@ -87,10 +88,14 @@ class Results:
             most = int(judged.relevant.max(initial=0))
             reached = np.concatenate([[0.0], np.cumsum(weights(np.arange(1.0, min(k, most) + 1.0)))])
             return reached[np.minimum(judged.relevant, k)]
-        row, rank, grade = judged.ideal
-        inside = rank < k
-        value = grade[inside] * weights(np.arange(1.0, k + 1.0))[rank[inside]]
-        return np.bincount(row[inside], value, minlength=judged.queries).astype(np.float64, copy=False)
+        key = ("ideal", weights)
+        if key not in self._sums:
+            row, rank, grade = judged.ideal
+            inside = rank < max(self._cutoffs)
+            row, rank = row[inside], rank[inside]
+            weight = weights(np.arange(1.0, int(rank.max(initial=-1)) + 2.0))
+            self._sums[key] = self._add_up(row, rank, grade[inside] * weight[rank])
+        return self._sums[key][self._announced(k)]
 
     def hits_at_total(self) -> Floats:
         """Relevant results among the first R [q]."""
@@ -132,28 +137,28 @@ class Results:
         weight: Floats = weights(np.arange(1.0, deepest + 1.0))[self._entries.rank]
         return weight
 
-    @cached_property
-    def _bins(self) -> Ints:
-        """For each entry [e], `number of the first cut-off that includes it * q + row`."""
-        deepest = int(self._entries.rank.max(initial=-1)) + 1
-        places = np.searchsorted(self._cutoffs, np.arange(deepest), side="right")
-        bins: Ints = places[self._entries.rank] * self._judgements.queries + self._entries.row
-        return bins
-
     def _sum(self, key: object, values: Floats | None, k: int) -> Floats:
-        """Adds up values [e] (None: ones) per query and cut-off, once per key."""
+        """Adds up values of entries [e] (None: ones) per query and cut-off, once per key."""
+        if key not in self._sums:
+            self._sums[key] = self._add_up(self._entries.row, self._entries.rank, values)
+        return self._sums[key][self._announced(k)]
+
+    def _announced(self, k: int) -> int:
         if k not in self._cutoffs:
             raise ValueError(f"cut-off {k} was not announced; announced are {self._cutoffs}")
-        if key not in self._sums:
-            # One line per cut-off, and one for what no cut-off includes. Adding up whole lines is several
-            # times as fast as a cumulative sum along either axis.
-            shape = (len(self._cutoffs) + 1, self._judgements.queries)
-            flat = np.bincount(self._bins, values, minlength=shape[0] * shape[1])
-            table = flat.reshape(shape)[:-1].astype(np.float64, copy=False)
-            for line in range(1, len(table)):
-                table[line] += table[line - 1]
-            self._sums[key] = dict(zip(self._cutoffs, table, strict=True))
-        return self._sums[key][k]
+        return k
+
+    def _add_up(self, row: Ints, rank: npt.NDArray[np.integer], values: Floats | None) -> dict[int, Floats]:
+        """Adds up values [e] (None: ones), each at a query and a rank from 0, over the ranks before each cut-off."""
+        # One line per cut-off, and one for what no cut-off includes. Adding up whole lines is several
+        # times as fast as a cumulative sum along either axis.
+        shape = (len(self._cutoffs) + 1, self._judgements.queries)
+        line = np.searchsorted(self._cutoffs, np.arange(int(rank.max(initial=-1)) + 1), side="right") * shape[1]
+        flat = np.bincount(line[rank] + row, values, minlength=shape[0] * shape[1])
+        table = flat.reshape(shape)[:-1].astype(np.float64, copy=False)
+        for number in range(1, len(table)):
+            table[number] += table[number - 1]
+        return dict(zip(self._cutoffs, table, strict=True))
 
 
 def _pick(groups: Groups, chosen: Flags) -> Groups:
