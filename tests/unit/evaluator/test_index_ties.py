@@ -13,6 +13,7 @@ from tunevane.errors import ConfigurationError, EvaluationFailedError, Unavailab
 from tunevane_evaluator.index.child import EdgeProcess
 from tunevane_evaluator.index.distinct import DistinctIndex
 from tunevane_evaluator.index.exact import ExactIndex
+from tunevane_evaluator.index.frames import PointFrames
 from tunevane_evaluator.index.port import Floats, Ids, VectorIndex
 from tunevane_evaluator.index.qdrant import QdrantAddress, QdrantConnection, QdrantIndex, parse_url
 
@@ -125,6 +126,7 @@ def test_what_could_not_be_dropped_is_dropped_before_the_next_collection(
 def test_vectors_of_the_wrong_size_are_refused_with_a_sentence(edge: EdgeProcess) -> None:
     index = QdrantIndex(edge.connection(), "size")
     index.create(5)
+    index._frames = PointFrames(4)
     index.add(np.arange(3), whole(3, 0))
     with pytest.raises(EvaluationFailedError, match=r"Qdrant at 127\.0\.0\.1:\d+ refused while storing vectors: "):
         index.seal(3)

@@ -16,6 +16,7 @@ from qdrant_client import grpc as wire
 from qdrant_client.connection import get_channel
 
 from tunevane.errors import ConfigurationError, EvaluationFailedError, TunevaneError, UnavailableError
+from tunevane_evaluator.index.frames import PointFrames, head
 from tunevane_evaluator.index.order import Hits, whole_ties
 from tunevane_evaluator.index.port import Floats, Ids
 
@@ -89,6 +90,11 @@ class QdrantConnection:
         self.collections = wire.CollectionsStub(self._channel)
         self.points = wire.PointsStub(self._channel)
         self.health = wire.QdrantStub(self._channel)
+        # The same method as `points.Upsert`, for a request that is bytes already.
+        # Any: types-grpcio cannot tell what a method without a serializer takes.
+        self.upsert: Any = self._channel.unary_unary(
+            "/qdrant.Points/Upsert", response_deserializer=wire.PointsOperationResponse.FromString
+        )
         self._leftovers: set[str] = set()
 
     def close(self) -> None:
@@ -165,9 +171,11 @@ class QdrantIndex:
         self._euclidean = euclidean
         self._in_flight: deque[Any] = deque()  # Any: grpc's futures have no common type
         self._count = 0
+        self._frames: PointFrames | None = None
 
     def create(self, dimensions: int) -> None:
         """Makes the collection."""
+        self._frames = PointFrames(dimensions)
         params = wire.VectorParams(
             size=dimensions,
             distance=wire.Distance.Euclid if self._euclidean else wire.Distance.Dot,
@@ -187,19 +195,13 @@ class QdrantIndex:
 
     def add(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]], vectors: Floats) -> None:
         """Hands over vectors with their positions."""
+        assert self._frames is not None
         for start in range(0, len(ids), POINTS_PER_REQUEST):
             rows = slice(start, start + POINTS_PER_REQUEST)
-            points = [
-                wire.PointStruct(
-                    id=wire.PointId(num=int(position)),
-                    vectors=wire.Vectors(vector=wire.Vector(dense=wire.DenseVector(data=vector))),
-                )
-                for position, vector in zip(ids[rows], vectors[rows], strict=True)
-            ]
+            request = head(self.name) + self._frames.write(ids[rows], vectors[rows])
             while len(self._in_flight) >= REQUESTS_IN_FLIGHT:
                 self._settle()
-            request = wire.UpsertPoints(collection_name=self.name, points=points, wait=True)
-            self._in_flight.append(self._connection.points.Upsert.future(request, timeout=TIMEOUT_SECONDS))
+            self._in_flight.append(self._connection.upsert.future(request, timeout=TIMEOUT_SECONDS))
 
     def _settle(self) -> None:
         try:
