@@ -17,7 +17,7 @@ import pytest
 import tunevane
 from support.stack import EDGE, EVALUATOR, TRACKER, TRAINER, WORKER, kill, local_services
 from tunevane.api.type.v1 import event_pb2
-from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WandBLogger
+from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WandBLogger, WiSEFTCallback
 from tunevane.errors import AlreadyExistsError, DataFormatError, InvalidRequestError, NotFoundError, RunFailedError
 from tunevane.local.stack import Stack
 
@@ -243,6 +243,16 @@ def test_a_pushed_data_set_is_used_by_name(stack: Stack) -> None:
     assert [each.name for each in tunevane.list_datasets()] == ["word-pairs"]
     run = fit(train_data="word-pairs", epochs=1, callbacks=[])
     assert run.wait() == "SUCCEEDED", run.logs()
+
+
+def test_wise_ft_with_alpha_0_gives_the_pretrained_model_back(stack: Stack) -> None:
+    callbacks = [EvaluationCallback(query_data=QUERIES, index_data=INDEX, limit=10), WiSEFTCallback(alpha=0.0)]
+    run = fit(epochs=1, callbacks=callbacks)
+    assert run.wait() == "SUCCEEDED", run.logs()
+    metrics = run.metrics()
+    assert metrics["after"] == metrics["before"]
+    assert run.history().epochs[0].metrics["minilm_reciprocal_rank"] != metrics["before"]["minilm_reciprocal_rank"]
+    assert "Mixed pre-trained and fine-tuned weights with alpha 0" in run.logs()
 
 
 def test_components_are_listed(stack: Stack) -> None:

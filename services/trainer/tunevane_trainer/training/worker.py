@@ -155,7 +155,7 @@ class Worker:
             self._schedule.notify("on_exception")
             raise
         self._schedule.notify("on_fit_end")
-        self._finish(trainer, progress, pretrained, before)
+        self._finish(trainer, progress, before)
 
     def _device_name(self) -> str:
         return str(device.choose(self._spec.device))
@@ -306,12 +306,10 @@ class Worker:
         self._push(refs)
         self._reporter.commit(events)
 
-    def _finish(
-        self, trainer: Trainer, progress: state.Progress, pretrained: blob_pb2.Bundle, before: dict[str, float]
-    ) -> None:
+    def _finish(self, trainer: Trainer, progress: state.Progress, before: dict[str, float]) -> None:
         """Selects, refines, measures what the user gets, and hands it over."""
         epoch, weights = self._select(trainer, progress)
-        weights = self._refine(trainer, pretrained, weights)
+        weights = self._refine(trainer, weights)
         measured = self._measure(weights)
         if self._evaluations:
             self._commit([measured.event(event_pb2.STAGE_AFTER, self._store)])
@@ -348,14 +346,14 @@ class Worker:
             self._reporter.log(f"The artifact holds the weights of epoch {best}, the best of {progress.epoch}")
         return epoch, weights
 
-    def _refine(self, trainer: Trainer, pretrained: blob_pb2.Bundle, weights: blob_pb2.Bundle) -> blob_pb2.Bundle:
+    def _refine(self, trainer: Trainer, weights: blob_pb2.Bundle) -> blob_pb2.Bundle:
         """Mixes the pre-trained weights back in, where a callback asks for it."""
         refiner = self._schedule.refiner
         if refiner is None:
             return weights
-        mixed = checkpoint.blend(
-            checkpoint.read(pretrained, self._store), checkpoint.read(weights, self._store), refiner.alpha
-        )
+        # Built anew: nothing keeps the blobs of the pre-trained weights through a long run.
+        pretrained = models.build(self._spec.model, self._store).state_dict()
+        mixed = checkpoint.blend(pretrained, checkpoint.read(weights, self._store), refiner.alpha)
         trainer.model.load_state_dict(mixed)
         self._reporter.log(f"Mixed pre-trained and fine-tuned weights with alpha {refiner.alpha:g}")
         return checkpoint.save(trainer.model.state_dict(), self._store)
