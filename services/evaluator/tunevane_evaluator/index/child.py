@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from tunevane.errors import UnavailableError
 from tunevane_evaluator.index.qdrant import QdrantAddress, QdrantConnection
+
+START_SECONDS = 60.0
+"""A machine that is busy imports slowly."""
 
 
 class EdgeProcess:
@@ -49,11 +53,16 @@ class EdgeProcess:
         command = [sys.executable, "-m", "tunevane_evaluator.index.edge", shards]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.strip().isdigit():
-            raise UnavailableError("the embedded Qdrant engine did not start; its own words are in the log above")
-        self._connection = QdrantConnection(QdrantAddress("127.0.0.1", int(line)))
-        self._connection.check()
+        spoke, _, _ = select.select([self._process.stdout], [], [], START_SECONDS)
+        line = self._process.stdout.readline() if spoke else ""
+        try:
+            if not line.strip().isdigit():
+                raise UnavailableError("the embedded Qdrant engine did not start; its own words are in the log above")
+            self._connection = QdrantConnection(QdrantAddress("127.0.0.1", int(line)))
+            self._connection.check()
+        except BaseException:
+            self._stop()
+            raise
 
     def _stop(self) -> None:
         if self._connection is not None:

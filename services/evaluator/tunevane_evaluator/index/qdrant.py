@@ -26,6 +26,7 @@ POINTS_PER_REQUEST = 1024
 REQUESTS_IN_FLIGHT = 4
 QUERIES_PER_REQUEST = 256
 TIMEOUT_SECONDS = 300.0
+HELLO_SECONDS = 3.0
 HITS_PER_REQUEST = 200_000
 """Results of all queries of one request together; whole ties can be long."""
 
@@ -118,7 +119,8 @@ class QdrantConnection:
 
         """
         try:
-            return str(self.health.HealthCheck(wire.HealthCheckRequest(), timeout=10, wait_for_ready=True).version)
+            hello = self.health.HealthCheck(wire.HealthCheckRequest(), timeout=HELLO_SECONDS, wait_for_ready=True)
+            return str(hello.version)
         except grpc.RpcError as error:
             raise self.translate(error, "saying hello") from None
 
