@@ -22,6 +22,13 @@ CUDA_TOKENS = 32768
 CACHED_SETS = 8
 
 
+def prompt_of(model: SentenceTransformer) -> str:
+    """Returns what the model puts in front of every text, as its own `encode` does; mostly nothing."""
+    if model.default_prompt_name is None:
+        return ""
+    return str(model.prompts.get(model.default_prompt_name, None) or "")
+
+
 def text_features(model: SentenceTransformer, ids: Sequence[Sequence[int]]) -> dict[str, object]:
     """Pads token ids into what a model's first module takes: `input_ids` and `attention_mask`, both [b, t]."""
     tokenizer = model.tokenizer
@@ -33,15 +40,26 @@ def text_features(model: SentenceTransformer, ids: Sequence[Sequence[int]]) -> d
         tokens[position, where] = torch.tensor(row, dtype=torch.long)
         mask[position, where] = 1
     device = model.device
-    return {"input_ids": tokens.to(device), "attention_mask": mask.to(device), "modality": "text"}
+    features: dict[str, object] = {
+        "input_ids": tokens.to(device),
+        "attention_mask": mask.to(device),
+        "modality": "text",
+    }
+    prompt = prompt_of(model)
+    if prompt:
+        # Some models leave the prompt's tokens out of the pooling.
+        alone = tokenizer(prompt, truncation=True, max_length=model.max_seq_length)["input_ids"]
+        features["prompt_length"] = len(alone) - (alone[-1] in tokenizer.all_special_ids)
+    return features
 
 
 def tokenise(model: SentenceTransformer, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the token ids of each text, cut to the model's longest."""
+    """Returns the token ids of each text with the model's prompt, cut to the model's longest."""
     if not texts:
         return []
+    prompt = prompt_of(model)
     rows: list[list[int]] = model.tokenizer(
-        [text.strip() for text in texts],
+        [prompt + text for text in texts],
         truncation=True,
         max_length=model.max_seq_length,
         return_attention_mask=False,

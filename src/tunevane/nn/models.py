@@ -25,8 +25,8 @@ from tunevane.storage.blobs import BlobStore
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm", "WordEmbeddings"})
-"""Classes of a sentence-transformers folder that are built."""
+MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm"})
+"""Classes of a sentence-transformers folder that are built, and that our encoder can run."""
 
 _MODULE_ROOT = "sentence_transformers."
 

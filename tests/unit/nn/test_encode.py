@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
-from support.models import minilm, names
+from support.models import minilm, names, tiny
 from tunevane.nn import models
 from tunevane.nn.encode import Encoder
 
@@ -31,6 +32,20 @@ def test_vectors_equal_those_of_sentence_transformers(model: SentenceTransformer
     ours = Encoder(model).encode(texts)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_prompt_of_the_model_is_put_in_front(tmp_path: Path, pooled: bool) -> None:
+    model = tiny(tmp_path)
+    model.prompts = {"ask": "find what is meant: "}
+    model.default_prompt_name = "ask"
+    pooling: Any = model[1]  # torch types a submodule as module or tensor
+    pooling.include_prompt = pooled
+    theirs = model.encode(list(TEXTS), convert_to_numpy=True, show_progress_bar=False)
+    ours = Encoder(model).encode(TEXTS)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    model.default_prompt_name = None
+    assert not np.allclose(Encoder(model).encode(TEXTS), ours, atol=1e-3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
