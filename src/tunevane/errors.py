@@ -227,7 +227,11 @@ class InternalError(TunevaneError):
 
 
 def walk(root: type[TunevaneError] = TunevaneError) -> Iterator[type[TunevaneError]]:
-    """Yields a class of the tree and all below it, each before its children."""
+    """Yields a class of the tree and all below it, each before its children.
+
+    Classes that other modules derive for themselves are left out: on the wire they are their parents.
+    """
     yield root
     for child in root.__subclasses__():
-        yield from walk(child)
+        if child.__module__ == __name__:
+            yield from walk(child)
