@@ -149,7 +149,8 @@ def test_an_upload_goes_on_after_cuts(place: Place, target: str) -> None:
 
 
 def test_a_download_goes_on_after_the_server_was_replaced(place: Place, tmp_path: Path) -> None:
-    data = content(8 * PIECE_BYTES)
+    # Larger than what the buffers on the way can hold, so that the break finds something still to send.
+    data = content(64 * PIECE_BYTES)
     ref = place.far.put_bytes(data)
     with running(place.register) as target, proxied(target) as proxy, connect(proxy.target) as channel:
         other = BlobStore(tmp_path / "other")
