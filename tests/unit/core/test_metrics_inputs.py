@@ -221,11 +221,19 @@ def test_bad_grades(grade: float) -> None:
         Judgements.from_qrels([{0: 1.0, 1: grade}], 2)
 
 
+@pytest.mark.parametrize("judged", [{"doc-1": 1.0}, {0: "good"}, {None: 1.0}, {0: [1.0]}])
+def test_judgements_that_are_no_numbers(judged: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="positions in the index to grades, both numbers"):
+        Judgements.from_qrels([judged], 2)
+
+
 def test_bad_judgements() -> None:
     with pytest.raises(InvalidRequestError, match="names document 5, but"):
         Judgements.from_qrels([{5: 1.0}], 2)
     with pytest.raises(InvalidRequestError, match="judges the same document twice"):
         Judgements.from_triples([0, 0], [1, 1], [1.0, 2.0], 1, 2)
+    with pytest.raises(InvalidRequestError, match=r"three lists of one length, got \(2,\), \(1,\) and \(2,\)"):
+        Judgements.from_triples([0, 0], [1], [1.0, 2.0], 1, 2)
     with pytest.raises(InvalidRequestError, match="a query that is not among the 1 queries"):
         Judgements.from_triples([1], [1], [1.0], 1, 2)
     with pytest.raises(InvalidRequestError, match="one entry for each of the 2 queries"):
@@ -261,6 +269,23 @@ def test_integers_strings_and_mixtures_are_numbered_alike() -> None:
         np.testing.assert_array_equal(judged.find(ids)[0], expected)
         np.testing.assert_array_equal(judged.relevant, expected.sum(axis=1))
     assert Judgements.from_labels(queries, wide).relevant.tolist() == expected.sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 33])
+def test_graded_judgements_are_found_wherever_they_stand(columns: int) -> None:
+    random = np.random.default_rng(columns)
+    queries, documents = 300, 40
+    order = np.argsort(random.random((queries, documents)), axis=1)[:, :columns]
+    ids = np.where(np.arange(columns) < random.integers(0, columns + 1, queries)[:, None], order, -1)
+    grades = np.where(random.random((queries, documents)) < 0.3, random.integers(1, 5, (queries, documents)), 0)
+    grades[::7] = 0
+    rows, positions = np.nonzero(grades)
+    judged = Judgements.from_triples(rows, positions, grades[rows, positions], queries, documents)
+    relevant, found = judged.find(ids)
+    expected = np.where(ids >= 0, grades[np.arange(queries)[:, None], ids], 0)
+    np.testing.assert_array_equal(relevant, expected > 0)
+    assert found is not None
+    np.testing.assert_array_equal(found, expected[expected > 0])
 
 
 def test_a_missing_label_equals_nothing() -> None:

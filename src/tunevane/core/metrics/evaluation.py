@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from tunevane.core.metrics.expectation import entries
 from tunevane.core.metrics.judgements import Judgements
-from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints, Ranking, adjacent
+from tunevane.core.metrics.lookup import Sorted
+from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints, Ranking
 from tunevane.core.metrics.registry import Asked, resolve
 from tunevane.core.metrics.results import Results
 from tunevane.errors import InvalidRequestError
@@ -135,8 +136,9 @@ def _score_block(
     depth: int,
     ties: Ties,
 ) -> Evaluation:
-    _check_ids(ids, judgements)
-    places, grades = judgements.locate(ids)
+    ordered = Sorted.by_document(ids)
+    _check_ids(ids, ordered, judgements)
+    places, grades = judgements.locate(ids, ordered)
     found = entries(scores, ids, places, grades, depth, ties == "expected")
     # Pads are at the end of a row, so a last column without any tells that there are none.
     complete = ids.size > 0 and bool((ids[:, -1] != PAD).all())
@@ -150,12 +152,9 @@ def _score_block(
     return Evaluation({}, per_query, without, float(_collapsed(scores, kept, depth).mean()))
 
 
-def _check_ids(ids: Ints, judgements: Judgements) -> None:
+def _check_ids(ids: Ints, ordered: Sorted, judgements: Judgements) -> None:
     """Refuses results that are not in the index, stand twice in a row or are the query itself."""
-    if ids.size == 0:
-        return
-    ordered = np.sort(ids, axis=1)
-    if int(ordered[:, -1].max()) >= judgements.documents or int(ordered[:, 0].min()) < PAD:
+    if ordered.highest >= judgements.documents or ordered.lowest < PAD:
         unknown = ids[(ids >= judgements.documents) | (ids < PAD)][0]
         raise InvalidRequestError(
             f"a result names document {unknown}, but the index has {judgements.documents} documents"
@@ -163,8 +162,7 @@ def _check_ids(ids: Ints, judgements: Judgements) -> None:
     own = np.where(judgements.self_positions == PAD, PAD - 1, judgements.self_positions)
     if (own >= 0).any() and (ids == own[:, None]).any():
         raise InvalidRequestError("a query is among its own results; remove it from the ranking before scoring")
-    twice = adjacent(ordered, np.equal, False)
-    if twice.any() and (twice & (ordered != PAD)).any():
+    if ordered.repeated().any():
         raise InvalidRequestError("a document stands twice among the results of one query; ids must be unique")
 
 

@@ -88,11 +88,10 @@ def entries(
     plain = _plain(ids.shape, places[~among], None if grades is None else grades[~among], depth)
     # The rows with ties alone, one below the other.
     rows = np.flatnonzero(tied)
-    line = np.cumsum(tied) - 1
     inside = places[among]
-    gains = np.zeros((len(rows), columns))
-    gains[line[inside // columns], inside % columns] = 1.0 if grades is None else grades[among]
-    groups = _groups(rows, scores[rows], ids[rows], gains)
+    row = inside // columns
+    moved = inside + (np.cumsum(tied)[row] - 1 - row) * columns
+    groups = _groups(rows, scores[rows], ids[rows], moved, None if grades is None else grades[among])
     return _merge(plain, _expand(groups, depth, grades is not None), groups)
 
 
@@ -117,22 +116,23 @@ def _plain(shape: tuple[int, ...], places: Ints, grades: Floats | None, depth: i
     return Entries(row, rank, place.astype(np.float64), (place == 1).astype(np.float64), None, grades, None)
 
 
-def _groups(rows: Ints, scores: npt.NDArray[np.floating], ids: Ints, gains: Floats) -> Groups:
-    """Cuts rows [t, k] into groups of equal scores and keeps those with something relevant."""
-    found = ids != PAD
+def _groups(rows: Ints, scores: npt.NDArray[np.floating], ids: Ints, places: Ints, grades: Floats | None) -> Groups:
+    """Cuts rows [t, k] into groups of equal scores and keeps those that hold one of the relevant `places`."""
+    columns = ids.shape[1]
     starts = np.ones(ids.shape, np.bool_)
-    starts[:, 1:] = (scores[:, 1:] != scores[:, :-1]) | (found[:, 1:] != found[:, :-1])
-    opening = np.flatnonzero(starts)
-    hits = np.add.reduceat((gains.ravel() > 0).astype(np.int64), opening)
-    gain = np.add.reduceat(gains.ravel(), opening)
-    size = np.diff(opening, append=ids.size)
-    row = opening // ids.shape[1]
-    # Relevant documents before a group: those before it in all rows, less those before its row.
-    running = np.cumsum(hits) - hits
-    before = running - running[np.searchsorted(row, row)]
-    kept = hits > 0
-    start = opening - row * ids.shape[1]
-    return Groups(rows[row[kept]], start[kept], size[kept], hits[kept], before[kept], gain[kept])
+    starts[:, 1:] = adjacent(scores, np.not_equal, True)[:, :-1]
+    starts[:, 1:] |= ids[:, 1:] == PAD
+    opening = np.append(np.flatnonzero(starts), ids.size)
+    number = np.cumsum(starts)[places] - 1
+    # The first relevant document of each group, and of each row, among all relevant ones.
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    start, stop = opening[number[first]], opening[number[first] + 1]
+    row = start // columns
+    leading = np.where(np.diff(row, prepend=-1) > 0, first, 0)
+    before = first - np.maximum.accumulate(leading)
+    hits = np.diff(first, append=len(places))
+    gain = hits.astype(np.float64) if grades is None else np.add.reduceat(grades, first)
+    return Groups(rows[row], start - row * columns, stop - start, hits, before, gain)
 
 
 def _expand(groups: Groups, depth: int, graded: bool) -> Entries:

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from tunevane.core.metrics import labels
+from tunevane.core.metrics.lookup import Sorted
 from tunevane.core.metrics.ranking import PAD, Flags, Floats, Ints
 from tunevane.errors import InvalidRequestError
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The p relevant pairs of graded judgements, ordered by query and document."""
+
+    queries: Ints
+    """The query of each pair [p]."""
+
+    documents: Ints
+    """Its document, a position in the index [p]."""
+
+    grades: Floats
+    """Its grade, larger than 0 [p]."""
+
+    ideal: Floats
+    """The grades in the order of an ideal ranking: for each query from the largest down [p]."""
+
+    def rows(self, start: int, stop: int) -> Pairs:
+        """Returns the pairs of the queries `start` to `stop` (exclusive), counted from `start`."""
+        first, last = np.searchsorted(self.queries, [start, stop])
+        queries = self.queries[first:last] - start
+        return Pairs(queries, self.documents[first:last], self.grades[first:last], self.ideal[first:last])
 
 
 @dataclass(frozen=True)
@@ -36,11 +59,8 @@ class Judgements:
     index_codes: npt.NDArray[np.int32] | None = None
     """Label numbers of the documents and -1 for pads, `[d + 1]`; None with graded judgements."""
 
-    keys: Ints | None = None
-    """With graded judgements, `query * documents + position` of each relevant pair [p], ascending."""
-
-    grades: Floats | None = None
-    """Grades of these pairs [p], all positive."""
+    pairs: Pairs | None = None
+    """What graded judgements say; None where labels decide."""
 
     @classmethod
     def from_labels(
@@ -73,13 +93,19 @@ class Judgements:
         """Explicit judgements: per query, grade by index position; a grade above 0 is relevant, and the gain.
 
         Raises:
-            InvalidRequestError: A set is empty, a grade is negative or not finite, or a position is not in the index.
+            InvalidRequestError: A set is empty, a grade is negative or no finite number, or a position is not in the
+                index.
 
         """
         counts = np.fromiter(map(len, qrels), np.int64, len(qrels))
         total = int(counts.sum())
-        positions = np.fromiter((p for judged in qrels for p in judged), np.int64, total)
-        grades = np.fromiter((g for judged in qrels for g in judged.values()), np.float64, total)
+        try:
+            positions = np.fromiter((p for judged in qrels for p in judged), np.int64, total)
+            grades = np.fromiter((g for judged in qrels for g in judged.values()), np.float64, total)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError(
+                f"judgements must map positions in the index to grades, both numbers: {error}"
+            ) from error
         rows = np.repeat(np.arange(len(qrels)), counts)
         return cls.from_triples(rows, positions, grades, len(qrels), documents, self_positions)
 
@@ -103,25 +129,22 @@ class Judgements:
         rows, positions = np.asarray(query_positions, np.int64), np.asarray(index_positions, np.int64)
         gains = np.asarray(grades, np.float64)
         _check_triples(rows, positions, gains, queries, documents)
-        keys = rows * documents + positions
-        order = np.argsort(keys, kind="stable")
-        keys, gains = keys[order], gains[order]
-        if (keys[1:] == keys[:-1]).any():
+        order = np.argsort(rows * documents + positions, kind="stable")
+        rows, positions, gains = rows[order], positions[order], gains[order]
+        if ((rows[1:] == rows[:-1]) & (positions[1:] == positions[:-1])).any():
             raise InvalidRequestError("a query judges the same document twice; judge each document once")
-        counted = (gains > 0) & (keys % documents != own[keys // documents])
-        keys, gains = keys[counted], gains[counted]
-        relevant = np.bincount(keys // documents, minlength=queries)
-        return cls(queries, documents, relevant, own, keys=keys, grades=gains)
+        counted = (gains > 0) & (positions != own[rows])
+        rows, positions, gains = rows[counted], positions[counted], gains[counted]
+        relevant = np.bincount(rows, minlength=queries)
+        pairs = Pairs(rows, positions, gains, gains[np.lexsort((-gains, rows))])
+        return cls(queries, documents, relevant, own, pairs=pairs)
 
     def rows(self, start: int, stop: int) -> Judgements:
         """Returns the queries `start` to `stop` (exclusive) as judgements of their own."""
-        keys, grades = self.keys, self.grades
-        if keys is not None and grades is not None:
-            first, last = np.searchsorted(keys, [start * self.documents, stop * self.documents])
-            keys, grades = keys[first:last] - start * self.documents, grades[first:last]
         codes = None if self.query_codes is None else self.query_codes[start:stop]
+        pairs = None if self.pairs is None else self.pairs.rows(start, stop)
         own, relevant = self.self_positions[start:stop], self.relevant[start:stop]
-        return Judgements(len(own), self.documents, relevant, own, codes, self.index_codes, keys, grades)
+        return Judgements(len(own), self.documents, relevant, own, codes, self.index_codes, pairs)
 
     def find(self, ids: Ints) -> tuple[Flags, Floats | None]:
         """Looks up results.
@@ -133,73 +156,34 @@ class Judgements:
             Whether each is relevant [q, k], and the grades of the relevant ones in row order (None: all 1).
 
         """
-        places, grades = self.locate(ids)
+        places, grades = self.locate(ids, None)
         relevant = np.zeros(ids.shape, np.bool_)
         relevant.reshape(-1)[places] = True
         return relevant, grades
 
-    def locate(self, ids: Ints) -> tuple[Ints, Floats | None]:
-        """Gives what `find` gives, with the places of the relevant results in the flattened `ids`, ascending."""
+    def locate(self, ids: Ints, ordered: Sorted | None) -> tuple[Ints, Floats | None]:
+        """Gives what `find` gives, with the places of the relevant results in the flattened ids, ascending [h].
+
+        Args:
+            ids: As in `find`.
+            ordered: The same sorted by document; None: sorted here where that is needed.
+
+        """
         if self.query_codes is not None and self.index_codes is not None:
             # Wrapping around takes a pad to the last code, and spares a check of every id.
             return np.flatnonzero(self.index_codes.take(ids, mode="wrap") == self.query_codes[:, None]), None
-        assert self.grades is not None
-        places, pairs = _places(ids, *self._pairs)
-        return places, self.grades[pairs]
-
-    @cached_property
-    def _pairs(self) -> tuple[Ints, Ints]:
-        """Query and index position of each relevant pair [p], ascending."""
-        assert self.keys is not None
-        rows = self.keys // self.documents
-        return rows, self.keys - rows * self.documents
-
-    @cached_property
-    def ideal(self) -> tuple[Ints, Ints, Floats]:
-        """The ideal ranking of graded judgements: query, rank from 0, grade of every relevant pair [p]."""
-        assert self.grades is not None
-        rows, _ = self._pairs
-        order = np.lexsort((-self.grades, rows))
-        starts = np.cumsum(self.relevant) - self.relevant
-        return rows, np.arange(len(rows)) - starts[rows], self.grades[order]
-
-
-def _places(ids: Ints, rows: Ints, positions: Ints) -> tuple[Ints, Ints]:
-    """Finds pairs of query and document among the results of the queries.
-
-    The results of each query are sorted by document, and each pair is looked for in its row by binary search, all
-    pairs one step at a time. That takes no memory for the index, however large it is.
-
-    Args:
-        ids: [q, k], -1 for none.
-        rows: The query of each pair [p].
-        positions: The document of each pair [p].
-
-    Returns:
-        Places in the flattened `ids`, ascending, and the pair that stands at each.
-
-    """
-    columns = ids.shape[1]
-    if columns == 0 or len(rows) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    # A document and its column in one number: sorting these is several times as fast as an argsort.
-    bits = columns.bit_length()
-    line = np.sort(ids << bits | np.arange(columns), axis=1).ravel()
-    wanted, start = positions << bits, rows * columns
-    at, width = start.copy(), columns
-    while width > 1:
-        half = width // 2
-        at += half * (line.take(at + (half - 1)) < wanted)
-        width -= half
-    found = line.take(at)
-    pairs = np.flatnonzero(found >> bits == positions)
-    places = start[pairs] + (found[pairs] & ((1 << bits) - 1))
-    order = len(rows).bit_length()
-    both = np.sort(places << order | pairs)
-    return both >> order, both & ((1 << order) - 1)
+        assert self.pairs is not None
+        ordered = Sorted.by_document(ids) if ordered is None else ordered
+        places, found = ordered.places(self.pairs.queries, self.pairs.documents)
+        return places, self.pairs.grades[found]
 
 
 def _check_triples(rows: Ints, positions: Ints, grades: Floats, queries: int, documents: int) -> None:
+    if rows.ndim != 1 or not rows.shape == positions.shape == grades.shape:
+        raise InvalidRequestError(
+            f"queries, positions and grades must be three lists of one length, got {rows.shape}, {positions.shape} "
+            f"and {grades.shape}"
+        )
     bad = ~np.isfinite(grades) | (grades < 0)
     if bad.any():
         raise InvalidRequestError(

@@ -70,7 +70,7 @@ class Ranking:
     def _check_order(self) -> None:
         """Refuses scores that are not finite or rise within a row, and pads before results."""
         padded = bool((self.ids == PAD).any())
-        # Comparisons with NaN are false, so an ordered row has none; an infinity can only be first or last.
+        # Comparisons with NaN are false, so an ordered row has none inside; an infinity can only be first or last.
         fine = adjacent(self.scores, np.greater_equal, True)
         if padded:
             found = self.ids != PAD
@@ -80,7 +80,7 @@ class Ranking:
             ends = np.where(found, self.scores, 0.0)
         else:
             ends = self.scores[:, :: max(self.scores.shape[1] - 1, 1)]
-        if not np.isfinite(ends).all():
+        if not np.isfinite(ends).all() or (not fine.all() and np.isnan(self.scores[~fine]).any()):
             raise InvalidRequestError("a ranking has a score that is NaN or infinite; scores must be finite")
         if not fine.all():
             row = int(np.argmin(fine.all(axis=1)))

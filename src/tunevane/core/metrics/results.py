@@ -84,17 +84,16 @@ class Results:
     def ideal_gain(self, weights: Weights, k: int) -> Floats:
         """The largest value that `weighted_gain` can take for any ranking of the index [q]."""
         judged = self._judgements
-        if judged.grades is None:
+        if judged.pairs is None:
             most = int(judged.relevant.max(initial=0))
             reached = np.concatenate([[0.0], np.cumsum(weights(np.arange(1.0, min(k, most) + 1.0)))])
             return reached[np.minimum(judged.relevant, k)]
         key = ("ideal", weights)
         if key not in self._sums:
-            row, rank, grade = judged.ideal
-            inside = rank < max(self._cutoffs)
-            row, rank = row[inside], rank[inside]
-            weight = weights(np.arange(1.0, int(rank.max(initial=-1)) + 2.0))
-            self._sums[key] = self._add_up(row, rank, grade[inside] * weight[rank])
+            row = judged.pairs.queries
+            rank = np.arange(len(row)) - (np.cumsum(judged.relevant) - judged.relevant)[row]
+            weight = weights(np.arange(1.0, int(judged.relevant.max()) + 1.0))
+            self._sums[key] = self._add_up(row, rank, judged.pairs.ideal * weight[rank])
         return self._sums[key][self._announced(k)]
 
     def hits_at_total(self) -> Floats:
