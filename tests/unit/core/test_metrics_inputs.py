@@ -288,6 +288,17 @@ def test_graded_judgements_are_found_wherever_they_stand(columns: int) -> None:
     np.testing.assert_array_equal(found, expected[expected > 0])
 
 
+@pytest.mark.parametrize("top", [4, 2**29 - 2, 2**29 - 1, 2**29, 2**40])
+def test_an_index_may_be_large(top: int) -> None:
+    # Around 2**29 the numbers of documents no longer fit beside a column in 32 bits.
+    judged = Judgements.from_triples([0, 0, 0], [top, 3, top + 1], [1.0, 2.0, 1.0], 1, top + 2)
+    for ids, found in (([top, 1], 1), ([1, 2], 0), ([3, top], 2), ([3, -1], 1), ([-1, -1], 0)):
+        ranking = Ranking(np.array([ids]), np.array([[2.0, 1.0]]))
+        assert evaluate(ranking, judged, ["precision@2"], limit=2).values == {"precision@2": found / 2}
+        with pytest.raises(InvalidRequestError, match="twice"):
+            evaluate(Ranking(np.array([[top, top]]), np.array([[2.0, 1.0]])), judged, limit=2)
+
+
 def test_a_missing_label_equals_nothing() -> None:
     judged = Judgements.from_labels([None, "a"], [None, "a", None])
     assert judged.relevant.tolist() == [0, 1]
