@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,10 +85,4 @@ class Connection:
                 failures += 1
                 if failures > 60:
                     raise
-                _wait(min(0.1 * 2**failures, 2.0))
-
-
-def _wait(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
+                time.sleep(min(0.1 * 2**failures, 2.0))

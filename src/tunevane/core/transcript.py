@@ -20,7 +20,6 @@ class Transcript:
 
     def __init__(self) -> None:
         self._epochs = 0
-        self._started = 0.0
         self._epoch_began = 0.0
 
     def lines(self, event: event_pb2.Event) -> list[str]:
