@@ -32,6 +32,10 @@ demo: $(VENV)/ready  ## Fine-tune a real model on real data, steered by retrieva
 test: check  ## Check style, types and contracts, then run all tests.
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: nightly
+nightly: $(VENV)/ready  ## Run the long forms of the tests.
+	$(BIN)/python -m pytest -m nightly $(ARGS)
+
 .PHONY: check
 check: $(VENV)/ready lint-protos  ## Check style, types, import contracts and protos.
 	$(BIN)/ruff check .

@@ -115,6 +115,8 @@ def check(problem: Problem) -> None:
     theirs = problem.sentence_transformers()
     assert isinstance(theirs, dict)
     assert abs(ours.values["ndcg@10"] - theirs["ndcg@k"][10]) < 1e-9
+    capped = evaluate(Ranking(problem.ids, problem.scores), problem.graded, ["map_min@10"], limit=RESULTS)
+    assert abs(capped.values["map_min@10"] - theirs["map@k"][10]) < 1e-9
 
 
 def speed() -> list[Row]:

@@ -52,6 +52,7 @@ def standard(grades: Sequence[float], judged: Sequence[float], k: int) -> dict[s
     return {
         "ndcg": _over(dcg(cut), dcg(sorted(judged, reverse=True)[:k])),
         "map": _over(sum(seen / rank for seen, rank in enumerate(ranks, 1)), total),
+        "map_min": _over(sum(seen / rank for seen, rank in enumerate(ranks, 1)), min(k, total)),
         "mrr": _over(1, ranks[0]) if ranks else 0.0,
         "recall": _over(len(ranks), total),
         "precision": len(ranks) / k,

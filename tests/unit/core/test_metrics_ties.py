@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import plain_metrics
 from tunevane.core.metrics import DEFAULT_METRICS, Evaluation, Judgements, Ranking, evaluate
 
-STANDARD = ("ndcg", "map", "mrr", "recall", "precision", "hit", "f1", "dcg")
+STANDARD = ("ndcg", "map", "map_min", "mrr", "recall", "precision", "hit", "f1", "dcg")
 
 
 def names(k: int) -> list[str]:

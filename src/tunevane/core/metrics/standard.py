@@ -25,6 +25,10 @@ def _map(results: Results, k: int) -> Floats:
     return results.precision_sum(k) / np.maximum(results.total, 1.0)
 
 
+def _map_min(results: Results, k: int) -> Floats:
+    return results.precision_sum(k) / np.maximum(np.minimum(results.total, k), 1.0)
+
+
 def _precision(results: Results, k: int) -> Floats:
     return results.hits(k) / k
 
@@ -51,6 +55,13 @@ MAP = Metric(
     "(1/R) * sum over relevant i <= k of (relevant in 1..i) / i",
     "Mean average precision: what was not found counts as 0.",
 )
+MAP_MIN = Metric(
+    "map_min@k",
+    _map_min,
+    (0.0, 1.0),
+    "(1/min(k, R)) * sum over relevant i <= k of (relevant in 1..i) / i",
+    "Mean average precision as sentence-transformers and MTEB report it: a full first k scores 1.",
+)
 MRR = Metric(
     "mrr@k",
     reciprocal_rank,
@@ -74,4 +85,4 @@ R_PRECISION = Metric(
     needs_all_relevant=True,
 )
 
-METRICS = (NDCG, MAP, MRR, RECALL, PRECISION, HIT, F1, DCG, R_PRECISION)
+METRICS = (NDCG, MAP, MAP_MIN, MRR, RECALL, PRECISION, HIT, F1, DCG, R_PRECISION)

@@ -1,0 +1,19 @@
+"""Programs that pip cannot bring: found, or the test that needs them is skipped with one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def require(name: str) -> str:
+    """Returns the path of a program; without it the test is skipped, or fails where `NO_SKIPS` is set."""
+    path = shutil.which(name)
+    if path is None:
+        sentence = f"needs the program '{name}', which is not on PATH"
+        if os.environ.get("NO_SKIPS"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    return path
