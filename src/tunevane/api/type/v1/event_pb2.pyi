@@ -384,12 +384,39 @@ class MetricsMeasured(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class IntervalsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _metric_pb2.Interval: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _metric_pb2.Interval | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STAGE_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    INTERVALS_FIELD_NUMBER: _builtins.int
+    SHOWN_EXAMPLES_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
     """Whether they describe the model before, during or after fine-tuning."""
+    shown_examples: _builtins.bytes
+    """What a page shows of the examples, for readers that have no blobs: a JSON
+    document of the same form, cut to 256 KiB; empty when there is nothing.
+    """
     @_builtins.property
     def metrics(self) -> _metric_pb2.MetricSet:
         """The values."""
@@ -402,6 +429,13 @@ class MetricsMeasured(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences for people about what looks wrong; empty when nothing does."""
 
+    @_builtins.property
+    def intervals(self) -> _containers.MessageMap[_builtins.str, _metric_pb2.Interval]:
+        """How much each metric changed since before fine-tuning, by full name: paired
+        bootstrap intervals over the queries. Empty before fine-tuning, and for
+        metrics without values per query.
+        """
+
     def __init__(
         self,
         *,
@@ -409,10 +443,12 @@ class MetricsMeasured(_message.Message):
         metrics: _metric_pb2.MetricSet | None = ...,
         examples: _blob_pb2.BlobRef | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        intervals: _abc.Mapping[_builtins.str, _metric_pb2.Interval] | None = ...,
+        shown_examples: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "examples", b"examples", "metrics", b"metrics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "examples", b"examples", "metrics", b"metrics", "stage", b"stage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "examples", b"examples", "intervals", b"intervals", "metrics", b"metrics", "shown_examples", b"shown_examples", "stage", b"stage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__examples: _TypeAlias = _typing.Literal["examples"]  # noqa: Y015
     _WhichOneofArgType__examples: _TypeAlias = _typing.Literal["_examples", b"_examples"]  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tunevane/api/type/v1/metric.proto\x12\x14tunevane.api.type.v1\"w\n\tMetricSet\x12;\n\x06values\x18\x01 \x03(\x0b\x32+.tunevane.api.type.v1.MetricSet.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"c\n\nMetricSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\tdirection\x18\x02 \x01(\x0e\x32\x1f.tunevane.api.type.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t*V\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IRECTION_MINIMIZE\x10\x01\x12\x16\n\x12\x44IRECTION_MAXIMIZE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tunevane/api/type/v1/metric.proto\x12\x14tunevane.api.type.v1\"w\n\tMetricSet\x12;\n\x06values\x18\x01 \x03(\x0b\x32+.tunevane.api.type.v1.MetricSet.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"9\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x12\n\nconfidence\x18\x03 \x01(\x01\"c\n\nMetricSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\tdirection\x18\x02 \x01(\x0e\x32\x1f.tunevane.api.type.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t*V\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IRECTION_MINIMIZE\x10\x01\x12\x16\n\x12\x44IRECTION_MAXIMIZE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METRICSET_VALUESENTRY']._loaded_options = None
   _globals['_METRICSET_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_DIRECTION']._serialized_start=281
-  _globals['_DIRECTION']._serialized_end=367
+  _globals['_DIRECTION']._serialized_start=340
+  _globals['_DIRECTION']._serialized_end=426
   _globals['_METRICSET']._serialized_start=59
   _globals['_METRICSET']._serialized_end=178
   _globals['_METRICSET_VALUESENTRY']._serialized_start=133
   _globals['_METRICSET_VALUESENTRY']._serialized_end=178
-  _globals['_METRICSPEC']._serialized_start=180
-  _globals['_METRICSPEC']._serialized_end=279
+  _globals['_INTERVAL']._serialized_start=180
+  _globals['_INTERVAL']._serialized_end=237
+  _globals['_METRICSPEC']._serialized_start=239
+  _globals['_METRICSPEC']._serialized_end=338
 # @@protoc_insertion_point(module_scope)

@@ -90,6 +90,36 @@ class MetricSet(_message.Message):
 Global___MetricSet: _TypeAlias = MetricSet  # noqa: Y015
 
 @_typing.final
+class Interval(_message.Message):
+    """The interval in which a change of a metric lies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    """Lower end."""
+    high: _builtins.float
+    """Upper end; not below the lower one."""
+    confidence: _builtins.float
+    """Share of such intervals that hold the true change, in (0, 1), for example 0.95."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interval: _TypeAlias = Interval  # noqa: Y015
+
+@_typing.final
 class MetricSpec(_message.Message):
     """States what a metric is, so that a reader can order its values."""
 
