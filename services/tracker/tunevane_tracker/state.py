@@ -17,6 +17,7 @@ from tunevane.api.type.v1.event_pb2 import (
     VERDICT_STOP,
     Event,
 )
+from tunevane.api.type.v1.metric_pb2 import Interval
 from tunevane_tracker.curve import Curve, Point
 
 Status = Literal["pending", "running", "succeeded", "failed", "cancelled"]
@@ -144,6 +145,15 @@ class RunState:
     after: dict[str, float] = field(default_factory=dict)
     """Metrics of the model that became the artifact."""
 
+    intervals_by_epoch: dict[int, dict[str, Interval]] = field(default_factory=dict)
+    """Intervals of the changes since before fine-tuning, at epoch ends."""
+
+    intervals_after: dict[str, Interval] = field(default_factory=dict)
+    """Intervals of the artifact's changes."""
+
+    examples: dict[Literal["before", "after"], bytes] = field(default_factory=dict)
+    """Example results to show, JSON documents."""
+
     decisions: list[Decision] = field(default_factory=list)
     """Conclusions, oldest first."""
 
@@ -235,6 +245,7 @@ def _run_started(state: RunState, event: Event, kind: Any) -> None:
     state.losses.drop_after(resumed)
     state.epochs = {number: epoch for number, epoch in state.epochs.items() if number <= resumed}
     state.by_epoch = {number: values for number, values in state.by_epoch.items() if number <= resumed}
+    state.intervals_by_epoch = {number: each for number, each in state.intervals_by_epoch.items() if number <= resumed}
     state.decisions = [each for each in state.decisions if each.epoch <= resumed]
     state.epoch, state.batch, state.step = resumed, 0, event.step
     state.after, state.artifact_epoch = {}, 0
@@ -263,13 +274,17 @@ def _checkpoint_saved(state: RunState, event: Event, kind: Any) -> None:
 
 
 def _metrics_measured(state: RunState, event: Event, kind: Any) -> None:
-    values = dict(kind.metrics.values)
+    values, intervals = dict(kind.metrics.values), dict(kind.intervals)
     if kind.stage == STAGE_BEFORE:
         state.before.update(values)
     elif kind.stage == STAGE_AFTER:
         state.after.update(values)
+        state.intervals_after.update(intervals)
     else:
         state.by_epoch.setdefault(event.epoch, {}).update(values)
+        state.intervals_by_epoch.setdefault(event.epoch, {}).update(intervals)
+    if kind.shown_examples and kind.stage in (STAGE_BEFORE, STAGE_AFTER):
+        state.examples["before" if kind.stage == STAGE_BEFORE else "after"] = kind.shown_examples
     state.activity = ""
     for warning in kind.warnings:
         _warn(state, warning)
