@@ -150,6 +150,7 @@ class EvaluationProgress(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     ITEMS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     step: Global___EvaluationStep.ValueType
     """What is being done."""
     done: _builtins.int
@@ -158,6 +159,8 @@ class EvaluationProgress(_message.Message):
     """Items to do in this step."""
     items_per_second: _builtins.float
     """Items per second in this step so far; 0 while unknown."""
+    seconds_left: _builtins.float
+    """Seconds until this step ends at that rate; 0 while unknown."""
     def __init__(
         self,
         *,
@@ -165,10 +168,11 @@ class EvaluationProgress(_message.Message):
         done: _builtins.int = ...,
         total: _builtins.int = ...,
         items_per_second: _builtins.float = ...,
+        seconds_left: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "items_per_second", b"items_per_second", "step", b"step", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "items_per_second", b"items_per_second", "seconds_left", b"seconds_left", "step", b"step", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,6 +214,7 @@ class EvaluationResult(_message.Message):
     COLLAPSED_FRACTION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
     computed: _builtins.bool
     """Whether it was computed for this call rather than remembered or joined."""
     query_count: _builtins.int
@@ -242,6 +247,10 @@ class EvaluationResult(_message.Message):
     def seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Seconds of wall time spent computing it, by step name."""
 
+    @_builtins.property
+    def search(self) -> _containers.RepeatedCompositeFieldContainer[_evaluation_pb2.SearchOutcome]:
+        """The plan's other ways to search, in its order."""
+
     def __init__(
         self,
         *,
@@ -255,10 +264,11 @@ class EvaluationResult(_message.Message):
         collapsed_fraction: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        search: _abc.Iterable[_evaluation_pb2.SearchOutcome] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "collapsed_fraction", b"collapsed_fraction", "computed", b"computed", "document_count", b"document_count", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query", "queries_without_relevant", b"queries_without_relevant", "query_count", b"query_count", "seconds", b"seconds", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "collapsed_fraction", b"collapsed_fraction", "computed", b"computed", "document_count", b"document_count", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query", "queries_without_relevant", b"queries_without_relevant", "query_count", b"query_count", "search", b"search", "seconds", b"seconds", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__examples: _TypeAlias = _typing.Literal["examples"]  # noqa: Y015
     _WhichOneofArgType__examples: _TypeAlias = _typing.Literal["_examples", b"_examples"]  # noqa: Y015

@@ -23,21 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from tunevane.api.type.v1 import blob_pb2 as tunevane_dot_api_dot_type_dot_v1_dot_blob__pb2
+from tunevane.api.type.v1 import metric_pb2 as tunevane_dot_api_dot_type_dot_v1_dot_metric__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tunevane/api/type/v1/evaluation.proto\x12\x14tunevane.api.type.v1\x1a\x1ftunevane/api/type/v1/blob.proto\"\xd1\x03\n\x0e\x45valuationPlan\x12\x30\n\nquery_data\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x35\n\nindex_data\x18\x02 \x01(\x0b\x32\x1c.tunevane.api.type.v1.BundleH\x00\x88\x01\x01\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0bindex_model\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x30\n\x08\x64istance\x18\x06 \x01(\x0e\x32\x1e.tunevane.api.type.v1.Distance\x12\x14\n\x0c\x65xclude_self\x18\x07 \x01(\x08\x12\x0f\n\x07metrics\x18\x08 \x03(\t\x12\x15\n\rexample_count\x18\t \x01(\x05\x12\x19\n\x11query_sample_size\x18\n \x01(\x05\x12\x0c\n\x04seed\x18\x0b \x01(\x03\x12\x33\n\ntie_policy\x18\x0c \x01(\x0e\x32\x1f.tunevane.api.type.v1.TiePolicy\x12\x32\n\tprecision\x18\r \x01(\x0e\x32\x1f.tunevane.api.type.v1.Precision\x12\x12\n\nbatch_size\x18\x0e \x01(\x05\x42\r\n\x0b_index_data*k\n\x08\x44istance\x12\x18\n\x14\x44ISTANCE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44ISTANCE_COSINE\x10\x01\x12\x16\n\x12\x44ISTANCE_EUCLIDEAN\x10\x02\x12\x18\n\x14\x44ISTANCE_SQEUCLIDEAN\x10\x03*Y\n\tTiePolicy\x12\x1a\n\x16TIE_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13TIE_POLICY_EXPECTED\x10\x01\x12\x17\n\x13TIE_POLICY_POSITION\x10\x02*N\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_BF16\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tunevane/api/type/v1/evaluation.proto\x12\x14tunevane.api.type.v1\x1a\x1ftunevane/api/type/v1/blob.proto\x1a!tunevane/api/type/v1/metric.proto\"\xe1\x03\n\x0e\x45valuationPlan\x12\x30\n\nquery_data\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x35\n\nindex_data\x18\x02 \x01(\x0b\x32\x1c.tunevane.api.type.v1.BundleH\x00\x88\x01\x01\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0bindex_model\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x30\n\x08\x64istance\x18\x06 \x01(\x0e\x32\x1e.tunevane.api.type.v1.Distance\x12\x14\n\x0c\x65xclude_self\x18\x07 \x01(\x08\x12\x0f\n\x07metrics\x18\x08 \x03(\t\x12\x15\n\rexample_count\x18\t \x01(\x05\x12\x19\n\x11query_sample_size\x18\n \x01(\x05\x12\x0c\n\x04seed\x18\x0b \x01(\x03\x12\x33\n\ntie_policy\x18\x0c \x01(\x0e\x32\x1f.tunevane.api.type.v1.TiePolicy\x12\x32\n\tprecision\x18\r \x01(\x0e\x32\x1f.tunevane.api.type.v1.Precision\x12\x12\n\nbatch_size\x18\x0e \x01(\x05\x12\x0e\n\x06search\x18\x0f \x03(\tB\r\n\x0b_index_data\"\x9f\x01\n\rSearchOutcome\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x07metrics\x18\x02 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\x12-\n\x04gaps\x18\x03 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\x12\x0e\n\x06recall\x18\x04 \x01(\x01\x12\x0f\n\x07seconds\x18\x05 \x01(\x01*k\n\x08\x44istance\x12\x18\n\x14\x44ISTANCE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44ISTANCE_COSINE\x10\x01\x12\x16\n\x12\x44ISTANCE_EUCLIDEAN\x10\x02\x12\x18\n\x14\x44ISTANCE_SQEUCLIDEAN\x10\x03*Y\n\tTiePolicy\x12\x1a\n\x16TIE_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13TIE_POLICY_EXPECTED\x10\x01\x12\x17\n\x13TIE_POLICY_POSITION\x10\x02*N\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_BF16\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tunevane.api.type.v1.evaluation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISTANCE']._serialized_start=564
-  _globals['_DISTANCE']._serialized_end=671
-  _globals['_TIEPOLICY']._serialized_start=673
-  _globals['_TIEPOLICY']._serialized_end=762
-  _globals['_PRECISION']._serialized_start=764
-  _globals['_PRECISION']._serialized_end=842
-  _globals['_EVALUATIONPLAN']._serialized_start=97
-  _globals['_EVALUATIONPLAN']._serialized_end=562
+  _globals['_DISTANCE']._serialized_start=777
+  _globals['_DISTANCE']._serialized_end=884
+  _globals['_TIEPOLICY']._serialized_start=886
+  _globals['_TIEPOLICY']._serialized_end=975
+  _globals['_PRECISION']._serialized_start=977
+  _globals['_PRECISION']._serialized_end=1055
+  _globals['_EVALUATIONPLAN']._serialized_start=132
+  _globals['_EVALUATIONPLAN']._serialized_end=613
+  _globals['_SEARCHOUTCOME']._serialized_start=616
+  _globals['_SEARCHOUTCOME']._serialized_end=775
 # @@protoc_insertion_point(module_scope)

@@ -9,14 +9,15 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tunevane.api.type.v1 import blob_pb2 as _blob_pb2
+from tunevane.api.type.v1 import metric_pb2 as _metric_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -118,6 +119,7 @@ class EvaluationPlan(_message.Message):
     TIE_POLICY_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Which model of the checkpoint encodes the queries. Needed only where the
     checkpoint holds several, as CLIP does.
@@ -154,6 +156,13 @@ class EvaluationPlan(_message.Message):
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Metric names to compute; all built-in metrics when empty."""
 
+    @_builtins.property
+    def search(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other ways to search the same embeddings, each measured besides the exact
+        search: `dims=128`, `distance=euclidean`, `hnsw:m=16,ef=64`, `int8`,
+        `binary`, or several of them joined by `+`.
+        """
+
     def __init__(
         self,
         *,
@@ -171,13 +180,60 @@ class EvaluationPlan(_message.Message):
         tie_policy: Global___TiePolicy.ValueType = ...,
         precision: Global___Precision.ValueType = ...,
         batch_size: _builtins.int = ...,
+        search: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_index_data", b"_index_data", "index_data", b"index_data", "query_data", b"query_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_data", b"_index_data", "batch_size", b"batch_size", "distance", b"distance", "example_count", b"example_count", "exclude_self", b"exclude_self", "index_data", b"index_data", "index_model", b"index_model", "limit", b"limit", "metrics", b"metrics", "model", b"model", "precision", b"precision", "query_data", b"query_data", "query_sample_size", b"query_sample_size", "seed", b"seed", "tie_policy", b"tie_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_data", b"_index_data", "batch_size", b"batch_size", "distance", b"distance", "example_count", b"example_count", "exclude_self", b"exclude_self", "index_data", b"index_data", "index_model", b"index_model", "limit", b"limit", "metrics", b"metrics", "model", b"model", "precision", b"precision", "query_data", b"query_data", "query_sample_size", b"query_sample_size", "search", b"search", "seed", b"seed", "tie_policy", b"tie_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__index_data: _TypeAlias = _typing.Literal["index_data"]  # noqa: Y015
     _WhichOneofArgType__index_data: _TypeAlias = _typing.Literal["_index_data", b"_index_data"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__index_data) -> _WhichOneofReturnType__index_data | None: ...
 
 Global___EvaluationPlan: _TypeAlias = EvaluationPlan  # noqa: Y015
+
+@_typing.final
+class SearchOutcome(_message.Message):
+    """What one of the plan's other ways to search found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The way, in canonical form, for example `hnsw:m=16,ef=64`."""
+    recall: _builtins.float
+    """Share of the exact search's results that it finds too, in `[0, 1]`; mean
+    over the queries, at the plan's limit.
+    """
+    seconds: _builtins.float
+    """Seconds of wall time to store, index and search it."""
+    @_builtins.property
+    def metrics(self) -> _metric_pb2.MetricSet:
+        """The plan's metrics under it, by plain name."""
+
+    @_builtins.property
+    def gaps(self) -> _metric_pb2.MetricSet:
+        """What it costs: each metric under the plan's own exact search, minus the
+        same metric here, by plain name.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        metrics: _metric_pb2.MetricSet | None = ...,
+        gaps: _metric_pb2.MetricSet | None = ...,
+        recall: _builtins.float = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gaps", b"gaps", "metrics", b"metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gaps", b"gaps", "metrics", b"metrics", "name", b"name", "recall", b"recall", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchOutcome: _TypeAlias = SearchOutcome  # noqa: Y015
