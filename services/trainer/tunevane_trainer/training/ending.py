@@ -1,0 +1,104 @@
+"""How a run ends: select the weights, refine them, measure what the user gets, hand it over."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunevane.api.trainer.v1 import run_pb2
+from tunevane.api.type.v1 import blob_pb2, event_pb2
+from tunevane.callback.schedule import Schedule
+from tunevane.core import bundles
+from tunevane.nn import checkpoint, models
+from tunevane_trainer.training.files import Files
+from tunevane_trainer.training.loop import Trainer
+from tunevane_trainer.training.measure import Measured
+from tunevane_trainer.training.reporter import Reporter, log_event
+from tunevane_trainer.training.state import Progress
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What follows the last epoch of a run."""
+
+    run: run_pb2.Run
+    """The run as it was claimed."""
+
+    schedule: Schedule
+    """Its callbacks."""
+
+    files: Files
+    """Where its files go."""
+
+    reporter: Reporter
+    """Where its log goes."""
+
+    measure: Callable[[blob_pb2.Bundle], Measured]
+    """Measures weights with every evaluation of the run; gives nothing where it has none."""
+
+    weights: Mapping[int, blob_pb2.Bundle]
+    """Weights by epoch."""
+
+    def finish(self, trainer: Trainer, progress: Progress, before: Mapping[str, float]) -> None:
+        """Selects, refines, measures, and hands the artifact over."""
+        epoch, weights = self._select(trainer, progress)
+        weights = self._refine(trainer, weights)
+        measured = self.measure(weights)
+        if self.schedule.measurers:
+            self.files.commit([measured.event(event_pb2.STAGE_AFTER, self.files.store)])
+        self._tell(measured, before)
+        self.reporter.log("Building the artifact ...")
+        artifact = self._artifact(trainer)
+        self.reporter.log("Pushing artifact ...")
+        self.files.push(bundles.refs(artifact))
+        self.reporter.log(f"Artifact pushed under ID '{bundles.digest(artifact)[:32]}'")
+        self.reporter.log(f"Artifact size is {bundles.total_bytes(artifact) / 1e6:.3f} MB", event_pb2.SEVERITY_DEBUG)
+        ended = event_pb2.RunEnded(artifact=artifact, artifact_epoch=epoch)
+        self.files.commit([log_event("Finished 🚀"), event_pb2.Event(run_ended=ended)])
+
+    def _tell(self, measured: Measured, before: Mapping[str, float]) -> None:
+        seconds = int(time.time() - self.run.create_time.seconds)
+        self.reporter.log("Done ✨")
+        days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
+        took = f"Finetuning took {days} days, {hours} hours {minutes} minutes and {seconds % 60} seconds"
+        self.reporter.log(took, event_pb2.SEVERITY_DEBUG)
+        for name, value in measured.values.items():
+            earlier = f"{before[name]:.5f}" if name in before else "unknown"
+            self.reporter.log(f"Metric: '{name}' before fine-tuning:  {earlier} after fine-tuning: {value:.5f}")
+
+    def _select(self, trainer: Trainer, progress: Progress) -> tuple[int, blob_pb2.Bundle]:
+        """Puts the best epoch's weights into the model, or leaves the last; returns which and what."""
+        best = self.schedule.best_epoch(progress.callbacks)
+        if best == 0:
+            self.reporter.log(
+                "No epoch qualified as the best model, so the last weights are kept", event_pb2.SEVERITY_WARNING
+            )
+        epoch = best or progress.epoch
+        weights = self.weights[epoch]
+        if epoch != progress.epoch:
+            self.files.fetch(bundles.refs(weights))
+            checkpoint.load(trainer.model, weights, self.files.store)
+        if best:
+            self.reporter.log(f"The artifact holds the weights of epoch {best}, the best of {progress.epoch}")
+        return epoch, weights
+
+    def _refine(self, trainer: Trainer, weights: blob_pb2.Bundle) -> blob_pb2.Bundle:
+        """Mixes the pre-trained weights back in, where a callback asks for it."""
+        refiner = self.schedule.refiner
+        if refiner is None:
+            return weights
+        # Built anew: nothing keeps the blobs of the pre-trained weights through a long run.
+        pretrained = models.build(self.run.spec.model, self.files.store).state_dict()
+        mixed = checkpoint.blend(pretrained, checkpoint.read(weights, self.files.store), refiner.alpha)
+        trainer.model.load_state_dict(mixed)
+        self.reporter.log(f"Mixed pre-trained and fine-tuned weights with alpha {refiner.alpha:g}")
+        return checkpoint.save(trainer.model.state_dict(), self.files.store)
+
+    def _artifact(self, trainer: Trainer) -> blob_pb2.Bundle:
+        """Saves the model as a folder that sentence-transformers loads, and stores its files."""
+        with tempfile.TemporaryDirectory(prefix="tunevane-artifact-") as scratch:
+            trainer.model.save(scratch, create_model_card=False)
+            return models.folder_bundle(Path(scratch), self.files.store)
