@@ -6,7 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -48,6 +48,7 @@ async def serve(
     options: ServerOptions,
     register: Callable[[grpc.aio.Server], Iterable[str]],
     *,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     on_started: Callable[[int], None] | None = None,
     stopping: asyncio.Event | None = None,
 ) -> None:
@@ -57,6 +58,7 @@ async def serve(
         service: Name for the log.
         options: Where to listen.
         register: Adds servicers to the server and returns their full service names.
+        interceptors: Around our own, which turns errors into status; the first is the outermost.
         on_started: Called with the port once calls are answered.
         stopping: Set it to end the server.
 
@@ -67,7 +69,9 @@ async def serve(
     stop = asyncio.Event() if stopping is None else stopping
     _check_free(service, options)
     interceptor = ServerInterceptor()
-    server = grpc.aio.server(interceptors=[interceptor], options=server_options(options.max_concurrent_streams))
+    server = grpc.aio.server(
+        interceptors=[*interceptors, interceptor], options=server_options(options.max_concurrent_streams)
+    )
     names = [*register(server)]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -1,0 +1,133 @@
+"""What Prometheus sees of any service: its calls, its process, and which version it is.
+
+The families of calls have the names that gRPC's middleware gives them in other languages, so that ready-made
+dashboards understand them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+
+from tunevane import __version__
+
+# Requests and responses are whatever messages a method has, so `Any` is the honest type in this module.
+
+CALL_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+"""Upper ends of the buckets; the last ones are for streams."""
+
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+"""Names of status codes by number."""
+
+_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+
+
+def registry(service: str) -> CollectorRegistry:
+    """Makes a registry that describes this process; `service` is `trainer`, `evaluator` or `tracker`."""
+    # A series of its own for when each counter began would double their number, and nothing reads it.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the package's own is untyped
+    made = CollectorRegistry()
+    ProcessCollector(registry=made)
+    GCCollector(registry=made)
+    about = Gauge(
+        "tunevane_build_info", "Which service this is, and its version.", ["service", "version"], registry=made
+    )
+    about.labels(service, __version__).set(1)
+    return made
+
+
+class CallMetrics(grpc.aio.ServerInterceptor):
+    """Counts and times the calls of a server; has to be the first of its interceptors."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Registers the families."""
+        self.started = Counter("grpc_server_started", "Calls begun.", _LABELS, registry=registry)
+        self.handled = Counter(
+            "grpc_server_handled", "Calls ended, by status code.", (*_LABELS, "grpc_code"), registry=registry
+        )
+        self.seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from a call's begin to its end.",
+            _LABELS,
+            registry=registry,
+            buckets=CALL_SECONDS,
+        )
+        self.in_flight = Gauge("grpc_server_in_flight_requests", "Calls under way.", _LABELS, registry=registry)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wraps the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            # Nobody chooses our labels: methods that do not exist share one.
+            unknown = ("unary", "unknown", "unknown")
+            self.started.labels(*unknown).inc()
+            self.handled.labels(*unknown, "UNIMPLEMENTED").inc()
+            return None
+        return _counted(self, handler, handler_call_details.method)
+
+
+def _counted(
+    metrics: CallMetrics, handler: grpc.RpcMethodHandler[Any, Any], method: str
+) -> grpc.RpcMethodHandler[Any, Any]:
+    service, _, name = method.lstrip("/").rpartition("/")
+    streams = (handler.request_streaming, handler.response_streaming)
+    kind = {(False, False): "unary", (True, False): "client_stream", (False, True): "server_stream"}.get(
+        streams, "bidi_stream"
+    )
+    labels = (kind, service, name)
+
+    async def answer(given: Any, context: Any) -> Any:
+        with _Call(metrics, labels, context):
+            behaviour: Any = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            return await behaviour(given, context)
+
+    async def stream(given: Any, context: Any) -> AsyncIterator[Any]:
+        with _Call(metrics, labels, context):
+            behaviour: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            async for response in behaviour(given, context):
+                yield response
+
+    makers: dict[str, tuple[Any, Any]] = {
+        "unary": (grpc.unary_unary_rpc_method_handler, answer),
+        "client_stream": (grpc.stream_unary_rpc_method_handler, answer),
+        "server_stream": (grpc.unary_stream_rpc_method_handler, stream),
+        "bidi_stream": (grpc.stream_stream_rpc_method_handler, stream),
+    }
+    make, wrapper = makers[kind]
+    made: grpc.RpcMethodHandler[Any, Any] = make(wrapper, handler.request_deserializer, handler.response_serializer)
+    return made
+
+
+class _Call:
+    """One call, from its begin to whatever ends it."""
+
+    def __init__(self, metrics: CallMetrics, labels: tuple[str, str, str], context: Any) -> None:
+        self._metrics, self._labels, self._context = metrics, labels, context
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+        self._metrics.started.labels(*self._labels).inc()
+        self._metrics.in_flight.labels(*self._labels).inc()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._metrics.in_flight.labels(*self._labels).dec()
+        self._metrics.seconds.labels(*self._labels).observe(time.perf_counter() - self._began)
+        self._metrics.handled.labels(*self._labels, self._code(error)).inc()
+
+    def _code(self, error: BaseException | None) -> str:
+        code = self._context.code()
+        number = code.value[0] if isinstance(code, grpc.StatusCode) else int(code or 0)
+        if number == 0 and error is not None:
+            # The caller went away, or its time was over; nobody chose a status.
+            left = self._context.time_remaining()
+            return "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+        return CODES.get(number, "UNKNOWN")
