@@ -1,4 +1,4 @@
-"""Logs of the services: one line an event, to stderr."""
+"""Logs of the services: one line an event, to stderr, and what it is about as `key=value` behind the message."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _SECRET = re.compile(
     r"""((?:api[_-]?key|authorization|password|secret|token)["']?\s*[=:]\s*["']?)((?:bearer\s+)?[^\s"',;]+)""",
     re.IGNORECASE,
 )
+
+_about: ContextVar[str] = ContextVar("about", default="")
+"""What the current task or thread works on, as it stands behind each message."""
 
 
 def _hidden(text: str) -> str:
@@ -24,11 +30,25 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Renders time, level, logger and message; an exception follows on lines of its own."""
         stamp = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        message = _hidden(record.getMessage()).replace("\n", "\\n")
+        message = _hidden(record.getMessage() + _about.get()).replace("\n", "\\n")
         line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.name} {message}"
         if record.exc_info:
             line += "\n" + _hidden(self.formatException(record.exc_info))
         return line
+
+
+@contextmanager
+def about(**values: object) -> Iterator[None]:
+    """Adds ` key=value` to every line that this thread or task logs in the block, whoever writes it.
+
+    A text with a space in it is quoted, so that a line can be taken apart again.
+    """
+    shown = (f"{value!r}" if " " in str(value) else str(value) for value in values.values())
+    token = _about.set(_about.get() + "".join(f" {key}={text}" for key, text in zip(values, shown, strict=True)))
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 def setup(service: str, level: int = logging.INFO) -> None:

@@ -18,6 +18,11 @@ except ValueError:
     log.get("demo").exception("it failed")
 log.setup("demo")
 log.get("demo").info("once")
+with log.about(run="runs/a", epoch=0):
+    with log.about(plan="two words"):
+        log.get("other").warning("slow seconds=%d", 3)
+    log.get("other").warning("done")
+log.get("other").warning("outside")
 """
 
 
@@ -31,3 +36,5 @@ def test_lines() -> None:
     assert lines[2].endswith("it failed")
     assert lines[3].startswith("Traceback")
     assert [line.endswith(" once") for line in lines].count(True) == 1
+    told = [line.partition("tunevane.other ")[2] for line in lines[-3:]]
+    assert told == ["slow seconds=3 run=runs/a epoch=0 plan='two words'", "done run=runs/a epoch=0", "outside"]

@@ -106,7 +106,13 @@ class Evaluator:
                 component.attachments.get("index_data", None),
                 self._seed,
             )
-            request = wire.EvaluateRequest(run=self._run, model=self._model, checkpoint=weights, plan=plan)
+            request = wire.EvaluateRequest(
+                run=self._run,
+                cause=self._reporter.stamp(event_pb2.Event()),
+                model=self._model,
+                checkpoint=weights,
+                plan=plan,
+            )
             try:
                 result = self._evaluate(request, name, callback.timeout_seconds)
             except EvaluationFailedError as error:
