@@ -138,20 +138,24 @@ class Device:
         from tunevane.nn.encode import Encoder
 
         wanted = request.model.SerializeToString(deterministic=True)
-        if self._encoder is None or self._built != wanted:
+        weights = request.checkpoint.SerializeToString(deterministic=True)
+        # Without a checkpoint the model is measured as it was built.
+        used = not weights and self._loaded
+        if self._encoder is None or self._built != wanted or used:
             self._encoder, self._built, self._loaded = None, b"", b""
             model = models.build(request.model, self._store)
             self._encoder = Encoder(model.to(device.choose(self._config.device)))
             self._built = wanted
-        weights = request.checkpoint.SerializeToString(deterministic=True)
+        encoder = self._encoder
         if self._loaded != weights:
-            self._loaded = b""
+            # Until all of it is loaded the model is neither one nor the other.
+            self._encoder = None
             try:
-                checkpoint.load(self._encoder.model, request.checkpoint, self._store)
+                checkpoint.load(encoder.model, request.checkpoint, self._store)
             except (PreconditionError, DataLossError) as error:
                 raise EvaluationFailedError(str(error)) from error
-            self._loaded = weights
-        return self._encoder
+            self._encoder, self._loaded = encoder, weights
+        return encoder
 
     def close(self) -> None:
         """Ends the embedded engine, or the connection."""

@@ -44,7 +44,9 @@ def check(request: evaluator_service_pb2.EvaluateRequest) -> None:
 
 def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Problem]:
     plan = request.plan
-    named = {"checkpoint": request.checkpoint, "plan.query_data": plan.query_data}
+    named = {"plan.query_data": plan.query_data}
+    if request.checkpoint.files:
+        named["checkpoint"] = request.checkpoint
     if plan.HasField("index_data"):
         named["plan.index_data"] = plan.index_data
     for field, bundle in named.items():

@@ -356,3 +356,15 @@ def test_a_result_whose_files_were_evicted_is_computed_again(tmp_path: Path) -> 
         assert client.evaluate(one).computed
         held = {ref.blake3 for ref, _ in client.blobs.find_missing([datasets.save(small, store).files[0].blob])}
         assert not held
+
+
+def test_without_a_checkpoint_the_model_is_measured_as_it_was_built(bench: Bench) -> None:
+    other = bench.request(seed=11)
+    other.checkpoint.CopyFrom(support.weights(bench.store, factor=0.0))
+    spoiled = bench.client.evaluate(other)
+    bare = bench.request(seed=11)
+    bare.checkpoint.Clear()
+    built = bench.client.evaluate(bare)
+    assert built.computed
+    assert dict(built.metrics.values) == dict(bench.client.evaluate(bench.request(seed=11)).metrics.values)
+    assert dict(built.metrics.values) != dict(spoiled.metrics.values)

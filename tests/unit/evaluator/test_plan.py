@@ -66,7 +66,7 @@ def test_what_cannot_work_is_refused(plan: dict[str, object], message: str) -> N
 def test_an_empty_request_is_refused_in_all_its_parts() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         plans.check(wire.EvaluateRequest())
-    assert {problem.field for problem in caught.value.problems} == {"checkpoint", "plan.query_data", "model.name"}
+    assert {problem.field for problem in caught.value.problems} == {"plan.query_data", "model.name"}
 
 
 def test_the_key_is_of_what_the_result_depends_on() -> None:

@@ -83,7 +83,7 @@ class EvaluateRequest(_message.Message):
 
     @_builtins.property
     def checkpoint(self) -> _blob_pb2.Bundle:
-        """The weights. Required."""
+        """The weights; those that the model was built with when there are no files."""
 
     @_builtins.property
     def plan(self) -> _evaluation_pb2.EvaluationPlan:
