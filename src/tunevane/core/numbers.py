@@ -1,0 +1,64 @@
+"""Writes numbers for people: as many digits as tell values apart, and no value that looks like zero but is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+NOTHING = "–"
+"""Stands for a value that there is not."""
+
+MOST_DECIMALS = 6
+"""Smaller values are written with an exponent."""
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Writes one value with `digits` significant digits."""
+    if value is None or not math.isfinite(value) or value == 0:
+        return fixed(value, 0)
+    if not 10.0**-MOST_DECIMALS <= abs(value) < 1e9:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def decimals(values: Iterable[float | None], digits: int = 2, least: int = 3) -> int:
+    """Returns how many decimals a group of values needs, so that each shows `digits` digits besides leading zeros."""
+    needed = least
+    for value in values:
+        if value is not None and math.isfinite(value) and value != 0:
+            needed = max(needed, digits - 1 - math.floor(math.log10(abs(value))))
+    return min(needed, MOST_DECIMALS)
+
+
+def fixed(value: float | None, places: int, *, sign: bool = False) -> str:
+    """Writes a value with a fixed number of decimals, or with an exponent where only zeros would be left.
+
+    Args:
+        value: None gives a dash.
+        places: Decimals.
+        sign: Whether positive values get a plus.
+
+    """
+    if value is None:
+        return NOTHING
+    if math.isnan(value):
+        return "NaN"
+    plus = "+" if sign and value > 0 else ""
+    if math.isinf(value):
+        return f"{plus}∞" if value > 0 else "-∞"
+    if value == 0:
+        return f"{0.0:.{places}f}"
+    text = f"{value:.{places}f}"
+    if not text.strip("-0.") or len(text) > 16:
+        text = f"{value:.1e}"
+    return plus + text
+
+
+def together(before: float | None, after: float | None) -> tuple[str, str, str]:
+    """Writes two values and the change from one to the other with the same number of decimals."""
+    change = None if before is None or after is None else after - before
+    # A change that is only rounding of the subtraction needs no digits.
+    if change is not None and before is not None and abs(change) <= 1e-12 * abs(before):
+        change = 0.0
+    places = decimals((before, after, change))
+    return fixed(before, places), fixed(after, places), fixed(change, places, sign=True)
