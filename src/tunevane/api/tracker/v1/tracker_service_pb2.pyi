@@ -30,10 +30,16 @@ class PublishEventsRequest(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
+    WRITER_EPOCH_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """`runs/{run}`. Required."""
     uid: _builtins.str
     """The run's unique id. Required."""
+    writer_epoch: _builtins.int
+    """Who publishes: a number that is larger the later a publisher was started.
+    Once a run has events of one publisher, a call with a smaller number fails
+    with `ABORTED` and reason `STALE_WRITER`. 0 means that there is no other.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """Numbered without a gap, at most 1000."""
@@ -54,10 +60,11 @@ class PublishEventsRequest(_message.Message):
         uid: _builtins.str = ...,
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
         config: _struct_pb2.Struct | None = ...,
+        writer_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "events", b"events", "run", b"run", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "events", b"events", "run", b"run", "uid", b"uid", "writer_epoch", b"writer_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,8 +78,14 @@ class PublishEventsResponse(_message.Message):
 
     ACKED_SEQUENCE_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    JOURNAL_ID_FIELD_NUMBER: _builtins.int
     acked_sequence: _builtins.int
     """Every event up to this number is stored by the tracker."""
+    journal_id: _builtins.str
+    """Names the tracker's memory. Another name than before means that events which
+    were acknowledged may be gone: the publisher sends every run from its start,
+    and what is there already is told by `acked_sequence` and skipped.
+    """
     @_builtins.property
     def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Lines for the run's log, for example where to view it. Each is handed over
@@ -84,10 +97,11 @@ class PublishEventsResponse(_message.Message):
         *,
         acked_sequence: _builtins.int = ...,
         notices: _abc.Iterable[_builtins.str] | None = ...,
+        journal_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_sequence", b"acked_sequence", "notices", b"notices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_sequence", b"acked_sequence", "journal_id", b"journal_id", "notices", b"notices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,7 +60,9 @@ class TrackerServiceServicer(object):
         """Takes the next events of a run. Repeating a call is harmless: events at or
         below the acknowledged sequence are ignored. Fails with `OUT_OF_RANGE` and
         reason `SEQUENCE_GAP` when events are missing; the answer's metadata tells
-        the number to continue from.
+        the number to continue from. Fails with `ALREADY_EXISTS` when an event came
+        before with other content: the first is kept, nothing of the call is stored,
+        and the metadata tells the `acked_sequence` behind which to continue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,9 @@ class TrackerServiceStub:
     """Takes the next events of a run. Repeating a call is harmless: events at or
     below the acknowledged sequence are ignored. Fails with `OUT_OF_RANGE` and
     reason `SEQUENCE_GAP` when events are missing; the answer's metadata tells
-    the number to continue from.
+    the number to continue from. Fails with `ALREADY_EXISTS` when an event came
+    before with other content: the first is kept, nothing of the call is stored,
+    and the metadata tells the `acked_sequence` behind which to continue.
     """
     GetTrackedRun: _grpc.UnaryUnaryMultiCallable[_tracker_service_pb2.GetTrackedRunRequest, _tracker_service_pb2.GetTrackedRunResponse]
     """Gets what the tracker knows of a run."""
@@ -53,7 +55,9 @@ class TrackerServiceAsyncStub(TrackerServiceStub):
     """Takes the next events of a run. Repeating a call is harmless: events at or
     below the acknowledged sequence are ignored. Fails with `OUT_OF_RANGE` and
     reason `SEQUENCE_GAP` when events are missing; the answer's metadata tells
-    the number to continue from.
+    the number to continue from. Fails with `ALREADY_EXISTS` when an event came
+    before with other content: the first is kept, nothing of the call is stored,
+    and the metadata tells the `acked_sequence` behind which to continue.
     """
     GetTrackedRun: _aio.UnaryUnaryMultiCallable[_tracker_service_pb2.GetTrackedRunRequest, _tracker_service_pb2.GetTrackedRunResponse]  # type: ignore[assignment]
     """Gets what the tracker knows of a run."""
@@ -72,7 +76,9 @@ class TrackerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes the next events of a run. Repeating a call is harmless: events at or
         below the acknowledged sequence are ignored. Fails with `OUT_OF_RANGE` and
         reason `SEQUENCE_GAP` when events are missing; the answer's metadata tells
-        the number to continue from.
+        the number to continue from. Fails with `ALREADY_EXISTS` when an event came
+        before with other content: the first is kept, nothing of the call is stored,
+        and the metadata tells the `acked_sequence` behind which to continue.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from tunevane.api.trainer.v1 import run_pb2 as tunevane_dot_api_dot_trainer_dot_
 from tunevane.api.type.v1 import event_pb2 as tunevane_dot_api_dot_type_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tunevane/api/trainer/v1/runner_service.proto\x12\x17tunevane.api.trainer.v1\x1a!tunevane/api/trainer/v1/run.proto\x1a tunevane/api/type/v1/event.proto\"3\n\x0f\x43laimRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"\xd1\x01\n\x10\x43laimRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.trainer.v1.Run\x12\x39\n\x0flast_checkpoint\x18\x02 \x01(\x0b\x32\x1b.tunevane.api.type.v1.EventH\x00\x88\x01\x01\x12,\n\x07history\x18\x03 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\x12\x15\n\rlease_seconds\x18\x04 \x01(\x05\x42\x12\n\x10_last_checkpoint\"}\n\x13\x41ppendEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x17\n\x0fworker_sequence\x18\x03 \x01(\x03\x12+\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\"N\n\x14\x41ppendEventsResponse\x12\x1c\n\x14next_worker_sequence\x18\x01 \x01(\x03\x12\x18\n\x10\x63\x61ncel_requested\x18\x02 \x01(\x08\x32\xdd\x01\n\rRunnerService\x12_\n\x08\x43laimRun\x12(.tunevane.api.trainer.v1.ClaimRunRequest\x1a).tunevane.api.trainer.v1.ClaimRunResponse\x12k\n\x0c\x41ppendEvents\x12,.tunevane.api.trainer.v1.AppendEventsRequest\x1a-.tunevane.api.trainer.v1.AppendEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tunevane/api/trainer/v1/runner_service.proto\x12\x17tunevane.api.trainer.v1\x1a!tunevane/api/trainer/v1/run.proto\x1a tunevane/api/type/v1/event.proto\"3\n\x0f\x43laimRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"\xef\x01\n\x10\x43laimRunResponse\x12)\n\x03run\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.trainer.v1.Run\x12\x39\n\x0flast_checkpoint\x18\x02 \x01(\x0b\x32\x1b.tunevane.api.type.v1.EventH\x00\x88\x01\x01\x12,\n\x07history\x18\x03 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\x12\x15\n\rlease_seconds\x18\x04 \x01(\x05\x12\x1c\n\x14next_worker_sequence\x18\x05 \x01(\x03\x42\x12\n\x10_last_checkpoint\"}\n\x13\x41ppendEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x17\n\x0fworker_sequence\x18\x03 \x01(\x03\x12+\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\"N\n\x14\x41ppendEventsResponse\x12\x1c\n\x14next_worker_sequence\x18\x01 \x01(\x03\x12\x18\n\x10\x63\x61ncel_requested\x18\x02 \x01(\x08\x32\xdd\x01\n\rRunnerService\x12_\n\x08\x43laimRun\x12(.tunevane.api.trainer.v1.ClaimRunRequest\x1a).tunevane.api.trainer.v1.ClaimRunResponse\x12k\n\x0c\x41ppendEvents\x12,.tunevane.api.trainer.v1.AppendEventsRequest\x1a-.tunevane.api.trainer.v1.AppendEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLAIMRUNREQUEST']._serialized_start=142
   _globals['_CLAIMRUNREQUEST']._serialized_end=193
   _globals['_CLAIMRUNRESPONSE']._serialized_start=196
-  _globals['_CLAIMRUNRESPONSE']._serialized_end=405
-  _globals['_APPENDEVENTSREQUEST']._serialized_start=407
-  _globals['_APPENDEVENTSREQUEST']._serialized_end=532
-  _globals['_APPENDEVENTSRESPONSE']._serialized_start=534
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=612
-  _globals['_RUNNERSERVICE']._serialized_start=615
-  _globals['_RUNNERSERVICE']._serialized_end=836
+  _globals['_CLAIMRUNRESPONSE']._serialized_end=435
+  _globals['_APPENDEVENTSREQUEST']._serialized_start=437
+  _globals['_APPENDEVENTSREQUEST']._serialized_end=562
+  _globals['_APPENDEVENTSRESPONSE']._serialized_start=564
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=642
+  _globals['_RUNNERSERVICE']._serialized_start=645
+  _globals['_RUNNERSERVICE']._serialized_end=866
 # @@protoc_insertion_point(module_scope)

@@ -56,8 +56,14 @@ class ClaimRunResponse(_message.Message):
     LAST_CHECKPOINT_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
+    NEXT_WORKER_SEQUENCE_FIELD_NUMBER: _builtins.int
     lease_seconds: _builtins.int
     """The lease ends this many seconds after the worker's last sign of life."""
+    next_worker_sequence: _builtins.int
+    """The number that the worker's first event has to carry. The count goes on from
+    earlier workers of the run, so that events which one of them left behind
+    unsent are known from those that arrived.
+    """
     @_builtins.property
     def run(self) -> _run_pb2.Run:
         """The run."""
@@ -80,10 +86,11 @@ class ClaimRunResponse(_message.Message):
         last_checkpoint: _event_pb2.Event | None = ...,
         history: _abc.Iterable[_event_pb2.Event] | None = ...,
         lease_seconds: _builtins.int = ...,
+        next_worker_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_checkpoint", b"_last_checkpoint", "last_checkpoint", b"last_checkpoint", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_checkpoint", b"_last_checkpoint", "history", b"history", "last_checkpoint", b"last_checkpoint", "lease_seconds", b"lease_seconds", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_checkpoint", b"_last_checkpoint", "history", b"history", "last_checkpoint", b"last_checkpoint", "lease_seconds", b"lease_seconds", "next_worker_sequence", b"next_worker_sequence", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_checkpoint: _TypeAlias = _typing.Literal["last_checkpoint"]  # noqa: Y015
     _WhichOneofArgType__last_checkpoint: _TypeAlias = _typing.Literal["_last_checkpoint", b"_last_checkpoint"]  # noqa: Y015
@@ -106,7 +113,9 @@ class AppendEventsRequest(_message.Message):
     lease_token: _builtins.str
     """The secret of the claim. Required."""
     worker_sequence: _builtins.int
-    """Number of the first event of this call, counted by the worker from 1."""
+    """Number of the first event of this call, counted without a gap from the number
+    that the claim told.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The events, without sequence numbers; may be empty for a heartbeat."""
