@@ -18,7 +18,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return fixed(value, 0)
     if not 10.0**-MOST_DECIMALS <= abs(value) < 1e9:
         return f"{value:.{digits - 1}e}"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    return f"{value:.{max(0, digits - 1 - _power(value))}f}"
 
 
 def decimals(values: Iterable[float | None], digits: int = 2, least: int = 3) -> int:
@@ -26,7 +26,7 @@ def decimals(values: Iterable[float | None], digits: int = 2, least: int = 3) ->
     needed = least
     for value in values:
         if value is not None and math.isfinite(value) and value != 0:
-            needed = max(needed, digits - 1 - math.floor(math.log10(abs(value))))
+            needed = max(needed, digits - 1 - _power(value))
     return min(needed, MOST_DECIMALS)
 
 
@@ -62,3 +62,8 @@ def together(before: float | None, after: float | None) -> tuple[str, str, str]:
         change = 0.0
     places = decimals((before, after, change))
     return fixed(before, places), fixed(after, places), fixed(change, places, sign=True)
+
+
+def _power(value: float) -> int:
+    """Returns the power of ten of a value's first digit; 0.3660 - 0.3659, just below 0.0001, counts as that."""
+    return math.floor(math.log10(abs(value)) + 1e-9)

@@ -1,0 +1,154 @@
+"""Says in words why an epoch was kept, and why training stopped when it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tunevane.core.numbers import decimals, fixed
+
+KEEPER = "best-model-checkpoint"
+"""Key of the callback whose word decides which epoch is kept."""
+
+STOPPING = "Training is stopping, "
+"""What the reason of a stop begins with."""
+
+
+class Conclusion(Protocol):
+    """What a callback concluded at an epoch end."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 1."""
+
+    @property
+    def callback(self) -> str:
+        """The callback's key."""
+
+    @property
+    def verdict(self) -> str:
+        """`improved`, `not_improved` (or with a blank), `stop`, or anything else for none."""
+
+    @property
+    def reason(self) -> str:
+        """The callback's own sentence; may be empty."""
+
+    @property
+    def monitor(self) -> str:
+        """Full name of the metric that was looked at."""
+
+    @property
+    def value(self) -> float | None:
+        """Its value; None when nothing measured it."""
+
+
+Naming = Callable[[str], str]
+"""Gives the name under which a metric is shown."""
+
+
+def chosen(decisions: Sequence[Conclusion], artifact_epoch: int = 0) -> Conclusion | None:
+    """Finds the decision that made an epoch the best: the newest, or the one for `artifact_epoch` when that is known.
+
+    None where no callback chooses.
+    """
+    improved = [each for each in decisions if _is(each, KEEPER) and each.verdict == "improved"]
+    if artifact_epoch:
+        improved = [each for each in improved if each.epoch == artifact_epoch]
+    return improved[-1] if improved else None
+
+
+def why_kept(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int = 0, named: Naming = str) -> str:
+    """Says which epoch is kept and why; empty while there is nothing to say.
+
+    Args:
+        decisions: All of the run, in order.
+        epochs: Epochs that have ended.
+        artifact_epoch: The epoch whose weights the artifact holds; 0 while the run goes on.
+        named: How metrics are called.
+
+    """
+    best = chosen(decisions, artifact_epoch)
+    if best is None:
+        if not artifact_epoch:
+            return ""
+        last = "the last one" if artifact_epoch == epochs else "which no callback chose"
+        chooses = any(_is(each, KEEPER) for each in decisions)
+        return f"Kept epoch {artifact_epoch}, {last}, because no epoch {'qualified' if chooses else 'was to be chosen'}"
+    verb = "Kept epoch" if artifact_epoch else "Best so far is epoch"
+    sentence = f"{verb} {best.epoch} because {_rise(best, _held_before(best, decisions), named)}"
+    later = epochs - best.epoch
+    if later == 1:
+        sentence += f"; epoch {epochs} was no better"
+    elif later > 1:
+        sentence += f"; epochs {best.epoch + 1} to {epochs} were no better"
+    return sentence
+
+
+def why_stopped(decisions: Sequence[Conclusion]) -> str:
+    """Says after which epoch training was stopped early and why; empty when it was not."""
+    stops = [each for each in decisions if each.verdict == "stop"]
+    if not stops:
+        return ""
+    stop = stops[0]
+    reason = stop.reason.removeprefix(STOPPING) or f"{stop.callback} said so"
+    return f"stopped after epoch {stop.epoch}: {reason}"
+
+
+def why(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int = 0, named: Naming = str) -> str:
+    """Says both in one sentence without a full stop; empty while there is nothing to say."""
+    parts = [each for each in (why_kept(decisions, epochs, artifact_epoch, named), why_stopped(decisions)) if each]
+    sentence = "; ".join(parts)
+    return sentence[:1].upper() + sentence[1:]
+
+
+def in_words(decision: Conclusion, decisions: Sequence[Conclusion], named: Naming = str) -> str:
+    """Says what one callback concluded, compared with the epoch that it held for the best until then."""
+    value, name = decision.value, named(decision.monitor)
+    if decision.verdict == "stop":
+        return decision.reason or "training stops"
+    if value is None:
+        return decision.reason or f"{name} was not measured"
+    held = _held_before(decision, decisions)
+    if decision.verdict == "improved":
+        return _rise(decision, held, named)
+    if held is None or held.value is None:
+        return decision.reason or f"{name} is {_texts(value)[0]}"
+    text, best = _texts(value, held.value)
+    comparison = "equals" if value == held.value else f"{text} is no better than"
+    return f"{name} {comparison} the {best} of epoch {held.epoch}"
+
+
+def _is(decision: Conclusion, name: str) -> bool:
+    return decision.callback.partition("/")[0] == name
+
+
+def _held_before(decision: Conclusion, decisions: Sequence[Conclusion]) -> Conclusion | None:
+    """Finds what the same callback held for the best before an epoch."""
+    return next(
+        (
+            each
+            for each in reversed(decisions)
+            if each.callback == decision.callback
+            and each.monitor == decision.monitor
+            and each.epoch < decision.epoch
+            and each.verdict == "improved"
+        ),
+        None,
+    )
+
+
+def _rise(decision: Conclusion, held: Conclusion | None, named: Naming) -> str:
+    name, value = named(decision.monitor), decision.value
+    if value is None:
+        return decision.reason or f"{name} improved"
+    if held is None or held.value is None or held.value == value:
+        return f"{name} is {_texts(value)[0]} there, the first to count"
+    before, after = _texts(held.value, value)
+    return f"{name} {'rose' if value > held.value else 'fell'} from {before} to {after}"
+
+
+def _texts(*values: float) -> list[str]:
+    """Writes values with as many decimals as tell them apart."""
+    apart = [abs(one - other) for one in values for other in values if one != other]
+    places = decimals((*values, *apart), digits=1)
+    return [fixed(value, places) for value in values]
