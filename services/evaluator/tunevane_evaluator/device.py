@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
 from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.errors import (
@@ -19,6 +21,7 @@ from tunevane.errors import (
 )
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator.config import EvaluatorConfig
+from tunevane_evaluator.observe import EvaluatorMetrics
 from tunevane_evaluator.stop import Stop
 
 # Torch and qdrant-client take seconds to import, so the methods that need them do it.
@@ -35,8 +38,9 @@ ATTEMPTS = 4
 class Device:
     """Evaluates one request at a time."""
 
-    def __init__(self, config: EvaluatorConfig, store: BlobStore) -> None:
-        """Args: the settings, and the store of weights, data sets and results."""
+    def __init__(self, config: EvaluatorConfig, store: BlobStore, metrics: EvaluatorMetrics | None = None) -> None:
+        """Args: the settings, the store of weights, data sets and results, and who is told what was still warm."""
+        self._metrics = EvaluatorMetrics(CollectorRegistry()) if metrics is None else metrics
         self._config = config
         self._store = store
         self._encoder: Encoder | None = None
@@ -141,12 +145,17 @@ class Device:
         weights = request.checkpoint.SerializeToString(deterministic=True)
         # Without a checkpoint the model is measured as it was built.
         used = not weights and self._loaded
-        if self._encoder is None or self._built != wanted or used:
+        warm = self._encoder is not None and self._built == wanted and not used
+        self._metrics.looked_up("model", hit=warm)
+        if self._encoder is None or not warm:
             self._encoder, self._built, self._loaded = None, b"", b""
             model = models.build(request.model, self._store)
-            self._encoder = Encoder(model.to(device.choose(self._config.device)))
+            self._encoder = Encoder(
+                model.to(device.choose(self._config.device)), lambda hit: self._metrics.looked_up("tokens", hit=hit)
+            )
             self._built = wanted
         encoder = self._encoder
+        self._metrics.looked_up("weights", hit=self._loaded == weights)
         if self._loaded != weights:
             # Until all of it is loaded the model is neither one nor the other.
             self._encoder = None

@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.errors import ResourceExhaustedError
+from tunevane_evaluator.observe import EvaluatorMetrics
 from tunevane_evaluator.stop import Stop
 
 RETRY_SECONDS = 10
@@ -53,9 +56,11 @@ class Job:
 class Lane:
     """The queue in front of the device; its methods run in the event loop, but for `in_use`."""
 
-    def __init__(self, queue_limit: int) -> None:
-        """Args: how many evaluations may be under way or wait."""
+    def __init__(self, queue_limit: int, metrics: EvaluatorMetrics | None = None) -> None:
+        """Args: how many evaluations may be under way or wait, and who is told."""
         self._queue_limit = queue_limit
+        self._metrics = EvaluatorMetrics(CollectorRegistry()) if metrics is None else metrics
+        self._metrics.queue_limit.set(queue_limit)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._jobs: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,6 +111,7 @@ class Lane:
                 {"retry_after_seconds": str(RETRY_SECONDS)},
             )
         job = self._jobs[key] = Job(uses)
+        self._metrics.queue_depth.inc()
         task = asyncio.get_running_loop().create_task(self._run(key, job, compute))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -118,6 +124,7 @@ class Lane:
     async def _run(self, key: str, job: Job, compute: Compute) -> None:
         loop = asyncio.get_running_loop()
         step, told = wire.EVALUATION_STEP_QUEUED, 0.0
+        queued = time.perf_counter()
 
         def report(progress: wire.EvaluationProgress) -> None:
             nonlocal step, told
@@ -128,8 +135,15 @@ class Lane:
                     loop.call_soon_threadsafe(job.tell, progress)
 
         def work() -> wire.EvaluationResult:
+            self._metrics.queue_depth.dec()
             job.stop.check()
-            return compute(job.stop, report)
+            began = time.perf_counter()
+            self._metrics.took("queue", began - queued)
+            with self._metrics.running.track_inprogress():
+                result = compute(job.stop, report)
+            self._metrics.took("total", time.perf_counter() - began)
+            self._metrics.computed(result)
+            return result
 
         try:
             job.outcome.set_result(await loop.run_in_executor(self._worker, work))

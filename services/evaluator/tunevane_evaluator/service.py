@@ -9,12 +9,15 @@ import grpc
 
 from tunevane.api.blob.v1 import blob_service_pb2_grpc
 from tunevane.api.evaluator.v1 import evaluator_service_pb2, evaluator_service_pb2_grpc
+from tunevane.rpc import metrics
 from tunevane.rpc.blobs import SERVICE_NAME as BLOBS
 from tunevane.rpc.blobs import BlobServicer
+from tunevane.rpc.metrics_http import exposed
 from tunevane.rpc.server import ServerOptions, serve
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator.config import EvaluatorConfig
 from tunevane_evaluator.device import Device
+from tunevane_evaluator.observe import EvaluatorMetrics
 from tunevane_evaluator.servicer import EvaluatorServicer
 
 EVALUATOR = evaluator_service_pb2.DESCRIPTOR.services_by_name["EvaluatorService"].full_name
@@ -33,8 +36,10 @@ async def run(
 
     """
     store = BlobStore(config.state_dir / "blobs")
-    device = Device(config, store)
-    servicer = EvaluatorServicer(config, store, device)
+    registry = metrics.registry("evaluator")
+    observed = EvaluatorMetrics(registry)
+    device = Device(config, store, observed)
+    servicer = EvaluatorServicer(config, store, device, observed)
 
     def register(server: grpc.aio.Server) -> list[str]:
         evaluator_service_pb2_grpc.add_EvaluatorServiceServicer_to_server(servicer, server)
@@ -42,8 +47,10 @@ async def run(
         return [EVALUATOR, BLOBS]
 
     options = ServerOptions(config.host, config.port, config.drain_seconds)
+    calls = [metrics.CallMetrics(registry)]
     try:
-        await serve("evaluator", options, register, on_started=on_started, stopping=stopping)
+        with exposed("evaluator", config.metrics_host, config.metrics_port, registry):
+            await serve("evaluator", options, register, interceptors=calls, on_started=on_started, stopping=stopping)
     finally:
         await asyncio.to_thread(servicer.close)
         await asyncio.to_thread(device.close)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
+
+from prometheus_client import CollectorRegistry
 
 from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
@@ -19,6 +21,7 @@ from tunevane_evaluator.cache import make_room
 from tunevane_evaluator.config import EvaluatorConfig
 from tunevane_evaluator.device import Device
 from tunevane_evaluator.lane import Lane, Report
+from tunevane_evaluator.observe import Asked, EvaluatorMetrics
 from tunevane_evaluator.results import Results
 from tunevane_evaluator.stop import Stop
 
@@ -28,21 +31,34 @@ _log = log.get("evaluator")
 class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
     """Measures how well checkpoints retrieve."""
 
-    def __init__(self, config: EvaluatorConfig, store: BlobStore, device: Device) -> None:
+    def __init__(
+        self, config: EvaluatorConfig, store: BlobStore, device: Device, metrics: EvaluatorMetrics | None = None
+    ) -> None:
+        self._metrics = EvaluatorMetrics(CollectorRegistry()) if metrics is None else metrics
         self._config = config
         self._store = store
         self._device = device
-        self._lane = Lane(config.queue_limit)
+        self._lane = Lane(config.queue_limit, self._metrics)
         self._results = Results(config.state_dir / "results.sqlite")
 
     async def Evaluate(  # noqa: N802  # the contract's name
         self, request: wire.EvaluateRequest, context: Any
     ) -> AsyncIterator[wire.EvaluateResponse]:
         """Evaluates a checkpoint: progress, then the result."""
+        with self._metrics.asked() as asked:
+            async with aclosing(self._evaluate(request, asked)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _evaluate(
+        self, request: wire.EvaluateRequest, asked: Asked
+    ) -> AsyncGenerator[wire.EvaluateResponse, None]:
         await asyncio.to_thread(plans.check, request)
         key = plans.key(request)
         remembered = await asyncio.to_thread(self._remembered, key)
+        self._metrics.looked_up("result", hit=remembered is not None)
         if remembered is not None:
+            asked.outcome = "remembered"
             yield wire.EvaluateResponse(result=remembered)
             return
         await asyncio.to_thread(self._demand_blobs, request)
@@ -50,23 +66,24 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         uses = frozenset(ref.blake3 for ref in plans.refs(request))
 
         def compute(stop: Stop, report: Report) -> wire.EvaluationResult:
-            result = self._device.evaluate(request, report, stop)
-            self._results.put(key, result)
-            results = {ref.blake3 for ref in _files(result)}
-            make_room(self._store, self._config.blob_limit_bytes, keep=uses | results | self._lane.in_use())
-            _log.info(
-                "evaluated run=%s queries=%d documents=%d seconds=%s",
-                request.run,
-                result.query_count,
-                result.document_count,
-                {name: round(value, 3) for name, value in sorted(result.seconds.items())},
-            )
+            with log.about(run=request.run, epoch=request.cause.epoch):
+                result = self._device.evaluate(request, report, stop)
+                self._results.put(key, result)
+                results = {ref.blake3 for ref in _files(result)}
+                make_room(self._store, self._config.blob_limit_bytes, keep=uses | results | self._lane.in_use())
+                _log.info(
+                    "evaluated queries=%d documents=%d %s",
+                    result.query_count,
+                    result.document_count,
+                    " ".join(f"{name}_seconds={value:.3f}" for name, value in sorted(result.seconds.items())),
+                )
             return result
 
         # Closed at once when the caller leaves, so that work that nobody waits for stops.
         async with aclosing(self._lane.submit(key, uses, compute)) as updates:
             async for update in updates:
                 if isinstance(update, wire.EvaluationResult):
+                    asked.outcome = "computed" if update.computed else "joined"
                     yield wire.EvaluateResponse(result=update)
                 else:
                     yield wire.EvaluateResponse(progress=update)

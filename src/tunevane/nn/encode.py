@@ -71,8 +71,10 @@ def tokenise(model: SentenceTransformer, texts: Sequence[str]) -> list[list[int]
 class Encoder:
     """Encodes texts with a model; token ids of the last few sets are kept."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, model: SentenceTransformer, told: Callable[[bool], None] | None = None) -> None:
+        """Args: the model, and who is told at each look-up of token ids whether they were kept."""
         self.model = model
+        self._told = told
         self._cache: OrderedDict[str, list[list[int]]] = OrderedDict()
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -82,6 +84,8 @@ class Encoder:
             data = text.encode("utf-8", "surrogatepass")
             hasher.update(len(data).to_bytes(8, "little") + data)
         key = hasher.hexdigest()
+        if self._told is not None:
+            self._told(key in self._cache)
         if key not in self._cache:
             self._cache[key] = tokenise(self.model, texts)
             while len(self._cache) > CACHED_SETS:
