@@ -29,7 +29,7 @@ from tunevane.api.type.v1 import event_pb2 as tunevane_dot_api_dot_type_dot_v1_d
 from tunevane.api.type.v1 import metric_pb2 as tunevane_dot_api_dot_type_dot_v1_dot_metric__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1tunevane/api/evaluator/v1/evaluator_service.proto\x12\x19tunevane.api.evaluator.v1\x1a\x1ftunevane/api/type/v1/blob.proto\x1a$tunevane/api/type/v1/component.proto\x1a%tunevane/api/type/v1/evaluation.proto\x1a tunevane/api/type/v1/event.proto\x1a!tunevane/api/type/v1/metric.proto\"\xef\x01\n\x0f\x45valuateRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12/\n\x05\x63\x61use\x18\x02 \x01(\x0b\x32\x1b.tunevane.api.type.v1.EventH\x00\x88\x01\x01\x12.\n\x05model\x18\x03 \x01(\x0b\x32\x1f.tunevane.api.type.v1.Component\x12\x30\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x32\n\x04plan\x18\x05 \x01(\x0b\x32$.tunevane.api.type.v1.EvaluationPlanB\x08\n\x06_cause\"\x9e\x01\n\x10\x45valuateResponse\x12\x41\n\x08progress\x18\x01 \x01(\x0b\x32-.tunevane.api.evaluator.v1.EvaluationProgressH\x00\x12=\n\x06result\x18\x02 \x01(\x0b\x32+.tunevane.api.evaluator.v1.EvaluationResultH\x00\x42\x08\n\x06update\"\x9a\x01\n\x12\x45valuationProgress\x12\x37\n\x04step\x18\x01 \x01(\x0e\x32).tunevane.api.evaluator.v1.EvaluationStep\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x18\n\x10items_per_second\x18\x04 \x01(\x01\x12\x14\n\x0cseconds_left\x18\x05 \x01(\x01\"\xf8\x03\n\x10\x45valuationResult\x12\x30\n\x07metrics\x18\x01 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\x12\x34\n\x08\x65xamples\x18\x02 \x01(\x0b\x32\x1d.tunevane.api.type.v1.BlobRefH\x00\x88\x01\x01\x12\x10\n\x08\x63omputed\x18\x03 \x01(\x08\x12\x30\n\tper_query\x18\x04 \x01(\x0b\x32\x1d.tunevane.api.type.v1.BlobRef\x12\x13\n\x0bquery_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x64ocument_count\x18\x06 \x01(\x03\x12 \n\x18queries_without_relevant\x18\x07 \x01(\x03\x12\x1a\n\x12\x63ollapsed_fraction\x18\x08 \x01(\x01\x12\x10\n\x08warnings\x18\t \x03(\t\x12I\n\x07seconds\x18\n \x03(\x0b\x32\x38.tunevane.api.evaluator.v1.EvaluationResult.SecondsEntry\x12\x33\n\x06search\x18\x0b \x03(\x0b\x32#.tunevane.api.type.v1.SearchOutcome\x1a.\n\x0cSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0b\n\t_examples\"\x14\n\x12ListMetricsRequest\"H\n\x13ListMetricsResponse\x12\x31\n\x07metrics\x18\x01 \x03(\x0b\x32 .tunevane.api.type.v1.MetricSpec*\xc4\x01\n\x0e\x45valuationStep\x12\x1f\n\x1b\x45VALUATION_STEP_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VALUATION_STEP_QUEUED\x10\x01\x12\x1b\n\x17\x45VALUATION_STEP_LOADING\x10\x02\x12\x1c\n\x18\x45VALUATION_STEP_INDEXING\x10\x03\x12\x1d\n\x19\x45VALUATION_STEP_SEARCHING\x10\x04\x12\x1b\n\x17\x45VALUATION_STEP_SCORING\x10\x05\x32\xe7\x01\n\x10\x45valuatorService\x12\x65\n\x08\x45valuate\x12*.tunevane.api.evaluator.v1.EvaluateRequest\x1a+.tunevane.api.evaluator.v1.EvaluateResponse0\x01\x12l\n\x0bListMetrics\x12-.tunevane.api.evaluator.v1.ListMetricsRequest\x1a..tunevane.api.evaluator.v1.ListMetricsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1tunevane/api/evaluator/v1/evaluator_service.proto\x12\x19tunevane.api.evaluator.v1\x1a\x1ftunevane/api/type/v1/blob.proto\x1a$tunevane/api/type/v1/component.proto\x1a%tunevane/api/type/v1/evaluation.proto\x1a tunevane/api/type/v1/event.proto\x1a!tunevane/api/type/v1/metric.proto\"\xb6\x02\n\x0f\x45valuateRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12/\n\x05\x63\x61use\x18\x02 \x01(\x0b\x32\x1b.tunevane.api.type.v1.EventH\x00\x88\x01\x01\x12.\n\x05model\x18\x03 \x01(\x0b\x32\x1f.tunevane.api.type.v1.Component\x12\x30\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x32\n\x04plan\x18\x05 \x01(\x0b\x32$.tunevane.api.type.v1.EvaluationPlan\x12:\n\x06\x62lends\x18\x06 \x01(\x0b\x32%.tunevane.api.evaluator.v1.BlendSweepH\x01\x88\x01\x01\x42\x08\n\x06_causeB\t\n\x07_blends\"N\n\nBlendSweep\x12\x30\n\npretrained\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x0e\n\x06\x61lphas\x18\x02 \x03(\x01\"O\n\x0c\x42lendOutcome\x12\r\n\x05\x61lpha\x18\x01 \x01(\x01\x12\x30\n\x07metrics\x18\x02 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\"\x9e\x01\n\x10\x45valuateResponse\x12\x41\n\x08progress\x18\x01 \x01(\x0b\x32-.tunevane.api.evaluator.v1.EvaluationProgressH\x00\x12=\n\x06result\x18\x02 \x01(\x0b\x32+.tunevane.api.evaluator.v1.EvaluationResultH\x00\x42\x08\n\x06update\"\x9a\x01\n\x12\x45valuationProgress\x12\x37\n\x04step\x18\x01 \x01(\x0e\x32).tunevane.api.evaluator.v1.EvaluationStep\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x18\n\x10items_per_second\x18\x04 \x01(\x01\x12\x14\n\x0cseconds_left\x18\x05 \x01(\x01\"\xb1\x04\n\x10\x45valuationResult\x12\x30\n\x07metrics\x18\x01 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\x12\x34\n\x08\x65xamples\x18\x02 \x01(\x0b\x32\x1d.tunevane.api.type.v1.BlobRefH\x00\x88\x01\x01\x12\x10\n\x08\x63omputed\x18\x03 \x01(\x08\x12\x30\n\tper_query\x18\x04 \x01(\x0b\x32\x1d.tunevane.api.type.v1.BlobRef\x12\x13\n\x0bquery_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x64ocument_count\x18\x06 \x01(\x03\x12 \n\x18queries_without_relevant\x18\x07 \x01(\x03\x12\x1a\n\x12\x63ollapsed_fraction\x18\x08 \x01(\x01\x12\x10\n\x08warnings\x18\t \x03(\t\x12I\n\x07seconds\x18\n \x03(\x0b\x32\x38.tunevane.api.evaluator.v1.EvaluationResult.SecondsEntry\x12\x33\n\x06search\x18\x0b \x03(\x0b\x32#.tunevane.api.type.v1.SearchOutcome\x12\x37\n\x06\x62lends\x18\x0c \x03(\x0b\x32\'.tunevane.api.evaluator.v1.BlendOutcome\x1a.\n\x0cSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0b\n\t_examples\"\x14\n\x12ListMetricsRequest\"H\n\x13ListMetricsResponse\x12\x31\n\x07metrics\x18\x01 \x03(\x0b\x32 .tunevane.api.type.v1.MetricSpec*\xc4\x01\n\x0e\x45valuationStep\x12\x1f\n\x1b\x45VALUATION_STEP_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VALUATION_STEP_QUEUED\x10\x01\x12\x1b\n\x17\x45VALUATION_STEP_LOADING\x10\x02\x12\x1c\n\x18\x45VALUATION_STEP_INDEXING\x10\x03\x12\x1d\n\x19\x45VALUATION_STEP_SEARCHING\x10\x04\x12\x1b\n\x17\x45VALUATION_STEP_SCORING\x10\x05\x32\xe7\x01\n\x10\x45valuatorService\x12\x65\n\x08\x45valuate\x12*.tunevane.api.evaluator.v1.EvaluateRequest\x1a+.tunevane.api.evaluator.v1.EvaluateResponse0\x01\x12l\n\x0bListMetrics\x12-.tunevane.api.evaluator.v1.ListMetricsRequest\x1a..tunevane.api.evaluator.v1.ListMetricsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVALUATIONRESULT_SECONDSENTRY']._loaded_options = None
   _globals['_EVALUATIONRESULT_SECONDSENTRY']._serialized_options = b'8\001'
-  _globals['_EVALUATIONSTEP']._serialized_start=1423
-  _globals['_EVALUATIONSTEP']._serialized_end=1619
+  _globals['_EVALUATIONSTEP']._serialized_start=1712
+  _globals['_EVALUATIONSTEP']._serialized_end=1908
   _globals['_EVALUATEREQUEST']._serialized_start=260
-  _globals['_EVALUATEREQUEST']._serialized_end=499
-  _globals['_EVALUATERESPONSE']._serialized_start=502
-  _globals['_EVALUATERESPONSE']._serialized_end=660
-  _globals['_EVALUATIONPROGRESS']._serialized_start=663
-  _globals['_EVALUATIONPROGRESS']._serialized_end=817
-  _globals['_EVALUATIONRESULT']._serialized_start=820
-  _globals['_EVALUATIONRESULT']._serialized_end=1324
-  _globals['_EVALUATIONRESULT_SECONDSENTRY']._serialized_start=1265
-  _globals['_EVALUATIONRESULT_SECONDSENTRY']._serialized_end=1311
-  _globals['_LISTMETRICSREQUEST']._serialized_start=1326
-  _globals['_LISTMETRICSREQUEST']._serialized_end=1346
-  _globals['_LISTMETRICSRESPONSE']._serialized_start=1348
-  _globals['_LISTMETRICSRESPONSE']._serialized_end=1420
-  _globals['_EVALUATORSERVICE']._serialized_start=1622
-  _globals['_EVALUATORSERVICE']._serialized_end=1853
+  _globals['_EVALUATEREQUEST']._serialized_end=570
+  _globals['_BLENDSWEEP']._serialized_start=572
+  _globals['_BLENDSWEEP']._serialized_end=650
+  _globals['_BLENDOUTCOME']._serialized_start=652
+  _globals['_BLENDOUTCOME']._serialized_end=731
+  _globals['_EVALUATERESPONSE']._serialized_start=734
+  _globals['_EVALUATERESPONSE']._serialized_end=892
+  _globals['_EVALUATIONPROGRESS']._serialized_start=895
+  _globals['_EVALUATIONPROGRESS']._serialized_end=1049
+  _globals['_EVALUATIONRESULT']._serialized_start=1052
+  _globals['_EVALUATIONRESULT']._serialized_end=1613
+  _globals['_EVALUATIONRESULT_SECONDSENTRY']._serialized_start=1554
+  _globals['_EVALUATIONRESULT_SECONDSENTRY']._serialized_end=1600
+  _globals['_LISTMETRICSREQUEST']._serialized_start=1615
+  _globals['_LISTMETRICSREQUEST']._serialized_end=1635
+  _globals['_LISTMETRICSRESPONSE']._serialized_start=1637
+  _globals['_LISTMETRICSRESPONSE']._serialized_end=1709
+  _globals['_EVALUATORSERVICE']._serialized_start=1911
+  _globals['_EVALUATORSERVICE']._serialized_end=2142
 # @@protoc_insertion_point(module_scope)

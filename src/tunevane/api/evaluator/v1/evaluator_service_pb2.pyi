@@ -71,6 +71,7 @@ class EvaluateRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    BLENDS_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """The run it is for, `runs/{run}`; for logs and metric labels only."""
     @_builtins.property
@@ -89,6 +90,12 @@ class EvaluateRequest(_message.Message):
     def plan(self) -> _evaluation_pb2.EvaluationPlan:
         """What to measure. Required."""
 
+    @_builtins.property
+    def blends(self) -> Global___BlendSweep:
+        """Mixes of the weights with others, each measured besides the weights
+        themselves in the same evaluation; none when unset.
+        """
+
     def __init__(
         self,
         *,
@@ -97,16 +104,85 @@ class EvaluateRequest(_message.Message):
         model: _component_pb2.Component | None = ...,
         checkpoint: _blob_pb2.Bundle | None = ...,
         plan: _evaluation_pb2.EvaluationPlan | None = ...,
+        blends: Global___BlendSweep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cause", b"_cause", "cause", b"cause", "checkpoint", b"checkpoint", "model", b"model", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blends", b"_blends", "_cause", b"_cause", "blends", b"blends", "cause", b"cause", "checkpoint", b"checkpoint", "model", b"model", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cause", b"_cause", "cause", b"cause", "checkpoint", b"checkpoint", "model", b"model", "plan", b"plan", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blends", b"_blends", "_cause", b"_cause", "blends", b"blends", "cause", b"cause", "checkpoint", b"checkpoint", "model", b"model", "plan", b"plan", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blends: _TypeAlias = _typing.Literal["blends"]  # noqa: Y015
+    _WhichOneofArgType__blends: _TypeAlias = _typing.Literal["_blends", b"_blends"]  # noqa: Y015
     _WhichOneofReturnType__cause: _TypeAlias = _typing.Literal["cause"]  # noqa: Y015
     _WhichOneofArgType__cause: _TypeAlias = _typing.Literal["_cause", b"_cause"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blends) -> _WhichOneofReturnType__blends | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cause) -> _WhichOneofReturnType__cause | None: ...
 
 Global___EvaluateRequest: _TypeAlias = EvaluateRequest  # noqa: Y015
+
+@_typing.final
+class BlendSweep(_message.Message):
+    """Mixes of two sets of weights: for every floating-point tensor
+    `(1 - alpha) * pretrained + alpha * checkpoint`, all others as in the
+    checkpoint.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRETRAINED_FIELD_NUMBER: _builtins.int
+    ALPHAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pretrained(self) -> _blob_pb2.Bundle:
+        """The other weights: names and shapes are those of the checkpoint. Required."""
+
+    @_builtins.property
+    def alphas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the checkpoint, each in `[0, 1]`; 0 and 1 are bit-exact copies. At
+        least one, at most 101.
+        """
+
+    def __init__(
+        self,
+        *,
+        pretrained: _blob_pb2.Bundle | None = ...,
+        alphas: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pretrained", b"pretrained"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alphas", b"alphas", "pretrained", b"pretrained"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlendSweep: _TypeAlias = BlendSweep  # noqa: Y015
+
+@_typing.final
+class BlendOutcome(_message.Message):
+    """What a mix of weights measures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALPHA_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    alpha: _builtins.float
+    """Share of the checkpoint in the mix."""
+    @_builtins.property
+    def metrics(self) -> _metric_pb2.MetricSet:
+        """The plan's metrics by plain name."""
+
+    def __init__(
+        self,
+        *,
+        alpha: _builtins.float = ...,
+        metrics: _metric_pb2.MetricSet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlendOutcome: _TypeAlias = BlendOutcome  # noqa: Y015
 
 @_typing.final
 class EvaluateResponse(_message.Message):
@@ -215,6 +291,7 @@ class EvaluationResult(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
+    BLENDS_FIELD_NUMBER: _builtins.int
     computed: _builtins.bool
     """Whether it was computed for this call rather than remembered or joined."""
     query_count: _builtins.int
@@ -251,6 +328,10 @@ class EvaluationResult(_message.Message):
     def search(self) -> _containers.RepeatedCompositeFieldContainer[_evaluation_pb2.SearchOutcome]:
         """The plan's other ways to search, in its order."""
 
+    @_builtins.property
+    def blends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlendOutcome]:
+        """The mixes that the request asked for, in its order."""
+
     def __init__(
         self,
         *,
@@ -265,10 +346,11 @@ class EvaluationResult(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         search: _abc.Iterable[_evaluation_pb2.SearchOutcome] | None = ...,
+        blends: _abc.Iterable[Global___BlendOutcome] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "collapsed_fraction", b"collapsed_fraction", "computed", b"computed", "document_count", b"document_count", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query", "queries_without_relevant", b"queries_without_relevant", "query_count", b"query_count", "search", b"search", "seconds", b"seconds", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "blends", b"blends", "collapsed_fraction", b"collapsed_fraction", "computed", b"computed", "document_count", b"document_count", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query", "queries_without_relevant", b"queries_without_relevant", "query_count", b"query_count", "search", b"search", "seconds", b"seconds", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__examples: _TypeAlias = _typing.Literal["examples"]  # noqa: Y015
     _WhichOneofArgType__examples: _TypeAlias = _typing.Literal["_examples", b"_examples"]  # noqa: Y015

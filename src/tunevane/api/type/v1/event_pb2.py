@@ -27,7 +27,7 @@ from tunevane.api.type.v1 import blob_pb2 as tunevane_dot_api_dot_type_dot_v1_do
 from tunevane.api.type.v1 import metric_pb2 as tunevane_dot_api_dot_type_dot_v1_dot_metric__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tunevane/api/type/v1/event.proto\x12\x14tunevane.api.type.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftunevane/api/type/v1/blob.proto\x1a!tunevane/api/type/v1/metric.proto\"\x97\x05\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x37\n\x0brun_started\x18\n \x01(\x0b\x32 .tunevane.api.type.v1.RunStartedH\x00\x12;\n\rstep_reported\x18\x0b \x01(\x0b\x32\".tunevane.api.type.v1.StepReportedH\x00\x12\x37\n\x0b\x65poch_ended\x18\x0c \x01(\x0b\x32 .tunevane.api.type.v1.EpochEndedH\x00\x12\x41\n\x10\x63heckpoint_saved\x18\r \x01(\x0b\x32%.tunevane.api.type.v1.CheckpointSavedH\x00\x12\x41\n\x10metrics_measured\x18\x0e \x01(\x0b\x32%.tunevane.api.type.v1.MetricsMeasuredH\x00\x12;\n\rdecision_made\x18\x0f \x01(\x0b\x32\".tunevane.api.type.v1.DecisionMadeH\x00\x12\x37\n\x0blog_written\x18\x10 \x01(\x0b\x32 .tunevane.api.type.v1.LogWrittenH\x00\x12\x33\n\trun_ended\x18\x11 \x01(\x0b\x32\x1e.tunevane.api.type.v1.RunEndedH\x00\x12G\n\x13\x65valuation_reported\x18\x12 \x01(\x0b\x32(.tunevane.api.type.v1.EvaluationReportedH\x00\x42\x06\n\x04kind\"T\n\nRunStarted\x12\x1b\n\x13resumed_after_epoch\x18\x01 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x19\n\x11\x62\x61tches_per_epoch\x18\x03 \x01(\x05\"\\\n\x0cStepReported\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x05\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x18\n\x10items_per_second\x18\x03 \x01(\x01\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\"q\n\x12\x45valuationReported\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\x12\x18\n\x10items_per_second\x18\x05 \x01(\x01\"f\n\nEpochEnded\x12\x12\n\ntrain_loss\x18\x01 \x01(\x01\x12\x15\n\x08val_loss\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x62\x61tches\x18\x03 \x01(\x05\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x42\x0b\n\t_val_loss\"\x8e\x01\n\x0f\x43heckpointSaved\x12-\n\x07weights\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x39\n\x0etraining_state\x18\x02 \x01(\x0b\x32\x1c.tunevane.api.type.v1.BundleH\x00\x88\x01\x01\x42\x11\n\x0f_training_state\"\xf7\x02\n\x0fMetricsMeasured\x12*\n\x05stage\x18\x01 \x01(\x0e\x32\x1b.tunevane.api.type.v1.Stage\x12\x30\n\x07metrics\x18\x02 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\x12\x34\n\x08\x65xamples\x18\x03 \x01(\x0b\x32\x1d.tunevane.api.type.v1.BlobRefH\x00\x88\x01\x01\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12G\n\tintervals\x18\x05 \x03(\x0b\x32\x34.tunevane.api.type.v1.MetricsMeasured.IntervalsEntry\x12\x16\n\x0eshown_examples\x18\x06 \x01(\x0c\x1aP\n\x0eIntervalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.tunevane.api.type.v1.Interval:\x02\x38\x01\x42\x0b\n\t_examples\"\xbd\x01\n\x0c\x44\x65\x63isionMade\x12\x10\n\x08\x63\x61llback\x18\x01 \x01(\t\x12.\n\x07verdict\x18\x02 \x01(\x0e\x32\x1d.tunevane.api.type.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07monitor\x18\x04 \x01(\t\x12\x12\n\x05value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rpatience_left\x18\x06 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x10\n\x0e_patience_left\"L\n\nLogWritten\x12\x30\n\x08severity\x18\x01 \x01(\x0e\x32\x1e.tunevane.api.type.v1.Severity\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x8f\x01\n\x08RunEnded\x12\x33\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.BundleH\x00\x88\x01\x01\x12\x16\n\x0e\x61rtifact_epoch\x18\x02 \x01(\x05\x12\x16\n\x0e\x66\x61ilure_reason\x18\x03 \x01(\t\x12\x11\n\tcancelled\x18\x04 \x01(\x08\x42\x0b\n\t_artifact*R\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_BEFORE\x10\x01\x12\x0f\n\x0bSTAGE_EPOCH\x10\x02\x12\x0f\n\x0bSTAGE_AFTER\x10\x03*d\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_IMPROVED\x10\x01\x12\x18\n\x14VERDICT_NOT_IMPROVED\x10\x02\x12\x10\n\x0cVERDICT_STOP\x10\x03*u\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSEVERITY_DEBUG\x10\x01\x12\x11\n\rSEVERITY_INFO\x10\x02\x12\x14\n\x10SEVERITY_WARNING\x10\x03\x12\x12\n\x0eSEVERITY_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tunevane/api/type/v1/event.proto\x12\x14tunevane.api.type.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftunevane/api/type/v1/blob.proto\x1a!tunevane/api/type/v1/metric.proto\"\x97\x05\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x37\n\x0brun_started\x18\n \x01(\x0b\x32 .tunevane.api.type.v1.RunStartedH\x00\x12;\n\rstep_reported\x18\x0b \x01(\x0b\x32\".tunevane.api.type.v1.StepReportedH\x00\x12\x37\n\x0b\x65poch_ended\x18\x0c \x01(\x0b\x32 .tunevane.api.type.v1.EpochEndedH\x00\x12\x41\n\x10\x63heckpoint_saved\x18\r \x01(\x0b\x32%.tunevane.api.type.v1.CheckpointSavedH\x00\x12\x41\n\x10metrics_measured\x18\x0e \x01(\x0b\x32%.tunevane.api.type.v1.MetricsMeasuredH\x00\x12;\n\rdecision_made\x18\x0f \x01(\x0b\x32\".tunevane.api.type.v1.DecisionMadeH\x00\x12\x37\n\x0blog_written\x18\x10 \x01(\x0b\x32 .tunevane.api.type.v1.LogWrittenH\x00\x12\x33\n\trun_ended\x18\x11 \x01(\x0b\x32\x1e.tunevane.api.type.v1.RunEndedH\x00\x12G\n\x13\x65valuation_reported\x18\x12 \x01(\x0b\x32(.tunevane.api.type.v1.EvaluationReportedH\x00\x42\x06\n\x04kind\"T\n\nRunStarted\x12\x1b\n\x13resumed_after_epoch\x18\x01 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x19\n\x11\x62\x61tches_per_epoch\x18\x03 \x01(\x05\"\\\n\x0cStepReported\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x05\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x18\n\x10items_per_second\x18\x03 \x01(\x01\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\"q\n\x12\x45valuationReported\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\x12\x18\n\x10items_per_second\x18\x05 \x01(\x01\"{\n\nEpochEnded\x12\x12\n\ntrain_loss\x18\x01 \x01(\x01\x12\x15\n\x08val_loss\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x62\x61tches\x18\x03 \x01(\x05\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x13\n\x0bval_batches\x18\x05 \x01(\x05\x42\x0b\n\t_val_loss\"\x8e\x01\n\x0f\x43heckpointSaved\x12-\n\x07weights\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.Bundle\x12\x39\n\x0etraining_state\x18\x02 \x01(\x0b\x32\x1c.tunevane.api.type.v1.BundleH\x00\x88\x01\x01\x42\x11\n\x0f_training_state\"\xf7\x02\n\x0fMetricsMeasured\x12*\n\x05stage\x18\x01 \x01(\x0e\x32\x1b.tunevane.api.type.v1.Stage\x12\x30\n\x07metrics\x18\x02 \x01(\x0b\x32\x1f.tunevane.api.type.v1.MetricSet\x12\x34\n\x08\x65xamples\x18\x03 \x01(\x0b\x32\x1d.tunevane.api.type.v1.BlobRefH\x00\x88\x01\x01\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12G\n\tintervals\x18\x05 \x03(\x0b\x32\x34.tunevane.api.type.v1.MetricsMeasured.IntervalsEntry\x12\x16\n\x0eshown_examples\x18\x06 \x01(\x0c\x1aP\n\x0eIntervalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.tunevane.api.type.v1.Interval:\x02\x38\x01\x42\x0b\n\t_examples\"\xbd\x01\n\x0c\x44\x65\x63isionMade\x12\x10\n\x08\x63\x61llback\x18\x01 \x01(\t\x12.\n\x07verdict\x18\x02 \x01(\x0e\x32\x1d.tunevane.api.type.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07monitor\x18\x04 \x01(\t\x12\x12\n\x05value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rpatience_left\x18\x06 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x10\n\x0e_patience_left\"L\n\nLogWritten\x12\x30\n\x08severity\x18\x01 \x01(\x0e\x32\x1e.tunevane.api.type.v1.Severity\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x8f\x01\n\x08RunEnded\x12\x33\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x1c.tunevane.api.type.v1.BundleH\x00\x88\x01\x01\x12\x16\n\x0e\x61rtifact_epoch\x18\x02 \x01(\x05\x12\x16\n\x0e\x66\x61ilure_reason\x18\x03 \x01(\t\x12\x11\n\tcancelled\x18\x04 \x01(\x08\x42\x0b\n\t_artifact*f\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_BEFORE\x10\x01\x12\x0f\n\x0bSTAGE_EPOCH\x10\x02\x12\x0f\n\x0bSTAGE_AFTER\x10\x03\x12\x12\n\x0eSTAGE_INTERVAL\x10\x04*d\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_IMPROVED\x10\x01\x12\x18\n\x14VERDICT_NOT_IMPROVED\x10\x02\x12\x10\n\x0cVERDICT_STOP\x10\x03*u\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSEVERITY_DEBUG\x10\x01\x12\x11\n\rSEVERITY_INFO\x10\x02\x12\x14\n\x10SEVERITY_WARNING\x10\x03\x12\x12\n\x0eSEVERITY_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METRICSMEASURED_INTERVALSENTRY']._loaded_options = None
   _globals['_METRICSMEASURED_INTERVALSENTRY']._serialized_options = b'8\001'
-  _globals['_STAGE']._serialized_start=2163
-  _globals['_STAGE']._serialized_end=2245
-  _globals['_VERDICT']._serialized_start=2247
-  _globals['_VERDICT']._serialized_end=2347
-  _globals['_SEVERITY']._serialized_start=2349
-  _globals['_SEVERITY']._serialized_end=2466
+  _globals['_STAGE']._serialized_start=2184
+  _globals['_STAGE']._serialized_end=2286
+  _globals['_VERDICT']._serialized_start=2288
+  _globals['_VERDICT']._serialized_end=2388
+  _globals['_SEVERITY']._serialized_start=2390
+  _globals['_SEVERITY']._serialized_end=2507
   _globals['_EVENT']._serialized_start=160
   _globals['_EVENT']._serialized_end=823
   _globals['_RUNSTARTED']._serialized_start=825
@@ -51,17 +51,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATIONREPORTED']._serialized_start=1005
   _globals['_EVALUATIONREPORTED']._serialized_end=1118
   _globals['_EPOCHENDED']._serialized_start=1120
-  _globals['_EPOCHENDED']._serialized_end=1222
-  _globals['_CHECKPOINTSAVED']._serialized_start=1225
-  _globals['_CHECKPOINTSAVED']._serialized_end=1367
-  _globals['_METRICSMEASURED']._serialized_start=1370
-  _globals['_METRICSMEASURED']._serialized_end=1745
-  _globals['_METRICSMEASURED_INTERVALSENTRY']._serialized_start=1652
-  _globals['_METRICSMEASURED_INTERVALSENTRY']._serialized_end=1732
-  _globals['_DECISIONMADE']._serialized_start=1748
-  _globals['_DECISIONMADE']._serialized_end=1937
-  _globals['_LOGWRITTEN']._serialized_start=1939
-  _globals['_LOGWRITTEN']._serialized_end=2015
-  _globals['_RUNENDED']._serialized_start=2018
-  _globals['_RUNENDED']._serialized_end=2161
+  _globals['_EPOCHENDED']._serialized_end=1243
+  _globals['_CHECKPOINTSAVED']._serialized_start=1246
+  _globals['_CHECKPOINTSAVED']._serialized_end=1388
+  _globals['_METRICSMEASURED']._serialized_start=1391
+  _globals['_METRICSMEASURED']._serialized_end=1766
+  _globals['_METRICSMEASURED_INTERVALSENTRY']._serialized_start=1673
+  _globals['_METRICSMEASURED_INTERVALSENTRY']._serialized_end=1753
+  _globals['_DECISIONMADE']._serialized_start=1769
+  _globals['_DECISIONMADE']._serialized_end=1958
+  _globals['_LOGWRITTEN']._serialized_start=1960
+  _globals['_LOGWRITTEN']._serialized_end=2036
+  _globals['_RUNENDED']._serialized_start=2039
+  _globals['_RUNENDED']._serialized_end=2182
 # @@protoc_insertion_point(module_scope)

@@ -36,10 +36,12 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """The model at the end of an epoch."""
     STAGE_AFTER: _Stage.ValueType  # 3
     """The model that becomes the artifact."""
+    STAGE_INTERVAL: _Stage.ValueType  # 4
+    """The model within an epoch, every so many batches: tracked, not decided on."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-    """Whether metrics describe the model before, during or after fine-tuning.
-    Frozen.
+    """Whether metrics describe the model before, during or after fine-tuning. New
+    values may be added.
     """
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
@@ -50,6 +52,8 @@ STAGE_EPOCH: Stage.ValueType  # 2
 """The model at the end of an epoch."""
 STAGE_AFTER: Stage.ValueType  # 3
 """The model that becomes the artifact."""
+STAGE_INTERVAL: Stage.ValueType  # 4
+"""The model within an epoch, every so many batches: tracked, not decided on."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _Verdict:
@@ -318,6 +322,7 @@ class EpochEnded(_message.Message):
     VAL_LOSS_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    VAL_BATCHES_FIELD_NUMBER: _builtins.int
     train_loss: _builtins.float
     """Mean training loss of the epoch."""
     val_loss: _builtins.float
@@ -326,6 +331,8 @@ class EpochEnded(_message.Message):
     """Batches of the epoch."""
     seconds: _builtins.float
     """Seconds that the training pass took."""
+    val_batches: _builtins.int
+    """Batches of the validation loss; 0 without evaluation data."""
     def __init__(
         self,
         *,
@@ -333,10 +340,11 @@ class EpochEnded(_message.Message):
         val_loss: _builtins.float | None = ...,
         batches: _builtins.int = ...,
         seconds: _builtins.float = ...,
+        val_batches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_val_loss", b"_val_loss", "val_loss", b"val_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_val_loss", b"_val_loss", "batches", b"batches", "seconds", b"seconds", "train_loss", b"train_loss", "val_loss", b"val_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_val_loss", b"_val_loss", "batches", b"batches", "seconds", b"seconds", "train_loss", b"train_loss", "val_batches", b"val_batches", "val_loss", b"val_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__val_loss: _TypeAlias = _typing.Literal["val_loss"]  # noqa: Y015
     _WhichOneofArgType__val_loss: _TypeAlias = _typing.Literal["_val_loss", b"_val_loss"]  # noqa: Y015
