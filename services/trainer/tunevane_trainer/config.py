@@ -40,10 +40,18 @@ class TrainerConfig:
     drain_seconds: float = 5.0
     """How long calls under way may go on at shutdown."""
 
+    metrics_host: str = "127.0.0.1"
+    """Address on which `/metrics` and `/healthz` are served over HTTP, for Prometheus."""
+
+    metrics_port: int | None = None
+    """Port of `/metrics`; 0 lets the system choose, None serves none."""
+
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the values."""
         if not 0 <= self.port <= 65535:
             yield Problem("port", f"must be in [0, 65535], not {self.port}")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            yield Problem("metrics_port", f"must be in [0, 65535], not {self.metrics_port}")
         if self.max_workers < 1:
             yield Problem("max_workers", f"must be at least 1, not {self.max_workers}")
         for name in ("lease_seconds", "blob_grace_seconds"):

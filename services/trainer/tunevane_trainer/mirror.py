@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import grpc
 from google.protobuf import json_format, struct_pb2
+from prometheus_client import CollectorRegistry
 
 from tunevane import log
 from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grpc
@@ -15,6 +16,7 @@ from tunevane.api.trainer.v1 import run_pb2
 from tunevane.callback.components import options_of
 from tunevane.core import bundles
 from tunevane.errors import NotFoundError, SequenceGapError, TunevaneError
+from tunevane_trainer.observe import TrainerMetrics
 from tunevane_trainer.runs import Runs, log_line
 
 _log = log.get("mirror")
@@ -47,7 +49,8 @@ def describe(run: run_pb2.Run) -> struct_pb2.Struct:
 class Mirror:
     """Publishes from where the tracker acknowledged last."""
 
-    def __init__(self, runs: Runs, channel: grpc.Channel) -> None:
+    def __init__(self, runs: Runs, channel: grpc.Channel, metrics: TrainerMetrics | None = None) -> None:
+        self._metrics = TrainerMetrics(CollectorRegistry()) if metrics is None else metrics
         self._runs = runs
         self._stub = tracker_service_pb2_grpc.TrackerServiceStub(channel)
 
@@ -63,6 +66,7 @@ class Mirror:
                         await self._publish(name, mirrored)
                 pause = 0.5
             except TunevaneError as error:
+                self._metrics.mirror_errors.inc()
                 _log.warning("tracker: %s", error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

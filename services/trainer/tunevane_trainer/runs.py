@@ -53,6 +53,10 @@ class Runs:
         """Runs something with the store in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
+    def ask(self, function: Callable[[], T]) -> T:
+        """Runs something with the store in its thread, for other threads than the event loop's."""
+        return self._thread.submit(function).result()
+
     async def append(
         self,
         name: str,

@@ -16,15 +16,18 @@ from tunevane.api.trainer.v1 import (
     trainer_service_pb2,
     trainer_service_pb2_grpc,
 )
+from tunevane.rpc import metrics
 from tunevane.rpc.blob_client import SERVICE_NAME as BLOBS
 from tunevane.rpc.blobs import BlobServicer
 from tunevane.rpc.channel import connect
+from tunevane.rpc.metrics_http import exposed
 from tunevane.rpc.server import ServerOptions, serve
 from tunevane.storage.blobs import BlobStore
 from tunevane_trainer.config import TrainerConfig
 from tunevane_trainer.dataset_servicer import DatasetServicer
 from tunevane_trainer.launch.process import ProcessLauncher
 from tunevane_trainer.mirror import Mirror
+from tunevane_trainer.observe import TrainerCollector, TrainerMetrics
 from tunevane_trainer.runner_servicer import RunnerServicer
 from tunevane_trainer.runs import Runs
 from tunevane_trainer.store import RunStore
@@ -46,6 +49,8 @@ async def run(
     """
     blobs = BlobStore(config.state_dir / "blobs")
     runs = Runs(RunStore(config.state_dir / "runs.sqlite"), blobs)
+    registry = metrics.registry("trainer")
+    observed = TrainerMetrics(registry)
     supervisor = Supervisor(
         runs,
         ProcessLauncher(config.state_dir),
@@ -53,7 +58,10 @@ async def run(
         max_workers=config.max_workers,
         lease_seconds=config.lease_seconds,
         grace_seconds=config.blob_grace_seconds,
+        metrics=observed,
     )
+    mirrored = config.tracker is not None
+    registry.register(TrainerCollector(runs, supervisor.workers, config.max_workers, mirrored=mirrored))
     background: list[asyncio.Task[None]] = []
     tracker = connect(config.tracker) if config.tracker else None
 
@@ -71,13 +79,15 @@ async def run(
     def begin(port: int) -> None:
         background.append(asyncio.ensure_future(supervisor.run(f"{config.host}:{port}")))
         if tracker is not None:
-            background.append(asyncio.ensure_future(Mirror(runs, tracker).run()))
+            background.append(asyncio.ensure_future(Mirror(runs, tracker, observed).run()))
         if on_started is not None:
             on_started(port)
 
     options = ServerOptions(config.host, config.port, config.drain_seconds)
+    calls = [metrics.CallMetrics(registry)]
     try:
-        await serve("trainer", options, register, on_started=begin, stopping=stopping)
+        with exposed("trainer", config.metrics_host, config.metrics_port, registry):
+            await serve("trainer", options, register, interceptors=calls, on_started=begin, stopping=stopping)
     finally:
         for task in background:
             task.cancel()

@@ -94,6 +94,10 @@ class RunStore(Database):
         following = page[-1][1] if len(rows) > limit else None
         return [run_pb2.Run.FromString(row[0]) for row in page], following
 
+    def count_by_state(self) -> dict[int, int]:
+        """Counts the runs in each state that some run is in."""
+        return dict(self._db.execute("SELECT state, COUNT(*) FROM runs GROUP BY state").fetchall())
+
     def delete(self, name: str) -> None:
         """Removes a run that has ended, with its history.
 
@@ -238,6 +242,14 @@ class RunStore(Database):
             " ORDER BY position"
         )
         return rows.fetchall()
+
+    def unmirrored_events(self) -> int:
+        """Counts the events that the tracker has not acknowledged."""
+        (count,) = self._db.execute(
+            "SELECT COALESCE(SUM((SELECT COALESCE(MAX(sequence), 0) FROM events WHERE run = runs.name) - mirrored), 0)"
+            " FROM runs"
+        ).fetchone()
+        return int(count)
 
     # Blobs that are kept
 

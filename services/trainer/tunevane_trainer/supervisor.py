@@ -8,12 +8,15 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 
+from prometheus_client import CollectorRegistry
+
 from tunevane import log
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import event_pb2
 from tunevane.errors import TunevaneError
 from tunevane_trainer import history
 from tunevane_trainer.launch.port import Assignment, Launcher, Worker
+from tunevane_trainer.observe import TrainerMetrics
 from tunevane_trainer.runs import Runs, log_line, now
 
 _log = log.get("supervisor")
@@ -40,7 +43,9 @@ class Supervisor:
         max_workers: int,
         lease_seconds: float,
         grace_seconds: float,
+        metrics: TrainerMetrics | None = None,
     ) -> None:
+        self._metrics = TrainerMetrics(CollectorRegistry()) if metrics is None else metrics
         self._runs = runs
         self._launcher = launcher
         self._evaluator = evaluator
@@ -53,6 +58,10 @@ class Supervisor:
         self._heard: dict[str, float] = {}
         self._cancelled_at: dict[str, float] = {}
         self._stopping = False
+
+    def workers(self) -> int:
+        """Counts the workers that live."""
+        return len(self._workers)
 
     def heard_from(self, name: str) -> None:
         """Notes a worker's sign of life."""
@@ -127,6 +136,9 @@ class Supervisor:
         assignment = Assignment(run.name, token, self._address, self._evaluator)
         worker = await self._launcher.launch(assignment)
         self._workers[run.name] = worker
+        self._metrics.starts.inc()
+        if run.HasField("start_time") or lease.lost:
+            self._metrics.restarts.inc()
         _log.info("worker started run=%s lost=%d", run.name, lease.lost)
         self._spawn(self._follow(run.name, worker))
 
@@ -147,6 +159,7 @@ class Supervisor:
             if code == PREEMPTED:
                 await self._runs.call(lambda: self._runs.store.release(name))
             else:
+                self._metrics.lost.inc()
                 told = f"signal {-code}" if code < 0 else f"exit code {code}"
                 line = f"The worker was lost ({told}); a new one goes on from the last commit"
                 await self._runs.append(name, [log_line(line, event_pb2.SEVERITY_WARNING)])
