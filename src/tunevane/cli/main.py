@@ -1,15 +1,15 @@
-"""The command line: `tunevane serve`, `tunevane runs`, and a few more."""
+"""The command line: `tunevane runs`, `tunevane datasets`, `tunevane evaluate`, `tunevane serve`, and a few more."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from tunevane import __version__
-from tunevane.cli import runs, serve
-from tunevane.errors import ConfigurationError, InvalidRequestError, TunevaneError
+from tunevane.cli import components, datasets, doctor, evaluate, runs, serve
+from tunevane.cli.common import complain
+from tunevane.errors import TunevaneError
 
 app = typer.Typer(
     name="tunevane",
@@ -18,8 +18,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-app.add_typer(serve.app, name="serve")
 app.add_typer(runs.app, name="runs")
+app.add_typer(datasets.app, name="datasets")
+app.command("models")(components.models)
+app.command("losses")(components.losses)
+app.command("callbacks")(components.callbacks)
+app.command("metrics")(components.metrics)
+app.command("evaluate")(evaluate.evaluate)
+app.command("doctor")(doctor.doctor)
+app.add_typer(serve.app, name="serve")
 app.command("stop")(serve.stop)
 
 
@@ -42,11 +49,7 @@ def main() -> None:
     """Runs the command line; a problem is one sentence on stderr and an exit code."""
     try:
         app()
-    except (InvalidRequestError, ConfigurationError) as error:
-        sys.stderr.write(f"tunevane: {error}\n")
-        raise SystemExit(2) from None
     except TunevaneError as error:
-        sys.stderr.write(f"tunevane: {error}\n")
-        raise SystemExit(1) from None
+        raise SystemExit(complain(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -1,34 +1,119 @@
-"""`tunevane runs …`: look at runs, end them, fetch what they made."""
+"""`tunevane runs …`: start runs, look at them, end them, fetch what they made."""
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(help="Look at runs, end them, fetch what they made.", no_args_is_help=True)
+from tunevane.cli.common import Format, Output, RunName, Target, print_json, print_rows
 
-Name = Annotated[str, typer.Argument(help="Name of the run.")]
-Target = Annotated[
-    str | None, typer.Option(envvar="TUNEVANE_TARGET", help="Address of a trainer service; this machine's by default.")
-]
+if TYPE_CHECKING:
+    from tunevane.callback.base import Callback
+    from tunevane.client.run import Run
 
-
-class Output(StrEnum):
-    """How results are written."""
-
-    TEXT = "text"
-    JSON = "json"
+app = typer.Typer(help="Start runs, look at them, end them, fetch what they made.", no_args_is_help=True)
 
 
-Format = Annotated[Output, typer.Option("--output", help="How results are written.")]
+@app.command()
+def create(
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A run as YAML; further options win over it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Registered name, or a sentence-transformers folder.")] = None,
+    train_data: Annotated[str | None, typer.Option(help="Training set: a path, or a pushed data set's name.")] = None,
+    eval_data: Annotated[str | None, typer.Option(help="Set of the validation loss.")] = None,
+    query_data: Annotated[str | None, typer.Option(help="Queries to measure retrieval with.")] = None,
+    index_data: Annotated[str | None, typer.Option(help="What they search; the queries themselves by default.")] = None,
+    monitor: Annotated[
+        str | None, typer.Option(help="Metric that keeps the best epoch and stops early, for example ndcg@10.")
+    ] = None,
+    patience: Annotated[int, typer.Option(help="Epochs without improvement after which training stops.")] = 2,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per batch.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the learning rate.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Registered name.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; made up by default.")] = None,
+    labeled: Annotated[bool, typer.Option("--labeled", help="Two CSV columns are content and label.")] = False,
+    watch: Annotated[bool, typer.Option("--watch/--detach", help="Follow the run, or return at once.")] = True,
+    output: Format = Output.TEXT,
+    target: Target = None,
+) -> None:
+    """Start a fine-tuning, from options, from a YAML file, or both."""
+    from tunevane import runfile, session
+    from tunevane.client import display
+
+    given: dict[str, object] = {} if file is None else runfile.read(file)
+    options = {
+        "model": model,
+        "train_data": train_data,
+        "eval_data": eval_data,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "loss": loss,
+        "precision": precision,
+        "device": device,
+        "seed": seed,
+        "name": name,
+        "is_labeled": labeled or None,
+        "target": target,
+    }
+    given |= {key: value for key, value in options.items() if value is not None}
+    if "train_data" not in given:
+        raise typer.BadParameter("give --train-data, or a --file that names it")
+    added = _callbacks(query_data, index_data, monitor, patience)
+    if added:
+        listed = given.get("callbacks", [])
+        assert isinstance(listed, list)
+        given["callbacks"] = [*listed, *added]
+    with display.transfer("Uploading") as progress:
+        run = session.fit(**given, progress=progress)  # type: ignore[arg-type]  # options by name
+    if output is Output.JSON:
+        print_json({"name": run.name, "status": run.status()})
+    elif watch:
+        typer.echo(run.name, err=True)
+        _follow(run)
+    else:
+        typer.echo(run.name)
 
 
-def _print_json(content: object) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+def _callbacks(query_data: str | None, index_data: str | None, monitor: str | None, patience: int) -> list[Callback]:
+    from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback
+
+    made: list[Callback] = []
+    if query_data is not None:
+        made.append(EvaluationCallback(query_data=query_data, index_data=index_data, gather_examples=True))
+    elif index_data is not None:
+        raise typer.BadParameter("--index-data needs --query-data")
+    if monitor is not None:
+        made += [BestModelCheckpoint(monitor=monitor), EarlyStopping(monitor=monitor, patience=patience)]
+    return made
+
+
+def _follow(run: Run) -> None:
+    try:
+        status = run.watch()
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nThe run goes on. Watch it: tunevane runs watch {run.name}. Stop it: tunevane runs cancel {run.name}.",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    if status != "SUCCEEDED":
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of run files, for editors."""
+    from tunevane import runfile
+
+    print_json(runfile.schema())
 
 
 @app.command("list")
@@ -38,21 +123,20 @@ def list_(limit: int = 50, output: Format = Output.TEXT, target: Target = None) 
 
     rows = [{"name": run.name, "status": run.status()} for run in session.list_runs(limit, target=target)]
     if output is Output.JSON:
-        _print_json(rows)
-        return
-    for row in rows:
-        typer.echo(f"{row['name']:<32} {row['status']}")
+        print_json(rows)
+    else:
+        print_rows(["name", "status"], [[row["name"], row["status"]] for row in rows])
 
 
 @app.command()
-def get(name: Name, output: Format = Output.TEXT, target: Target = None) -> None:
+def get(name: RunName, output: Format = Output.TEXT, target: Target = None) -> None:
     """Show a run: its status and what was asked for."""
     from tunevane import session
 
     run = session.get_run(name, target=target)
     about = {"name": run.name, "status": run.status(), "failure_reason": run.failure_reason, "config": run.config}
     if output is Output.JSON:
-        _print_json(about)
+        print_json(about)
         return
     typer.echo(f"{run.name}  {about['status']}")
     if about["failure_reason"]:
@@ -60,68 +144,105 @@ def get(name: Name, output: Format = Output.TEXT, target: Target = None) -> None
 
 
 @app.command()
-def watch(name: Name, target: Target = None) -> None:
+def watch(name: RunName, target: Target = None) -> None:
     """Follow a run with progress bars until it ends."""
     from tunevane import session
 
-    run = session.get_run(name, target=target)
-    try:
-        status = run.watch()
-    except KeyboardInterrupt:
-        typer.echo(
-            f"\nThe run goes on. Watch it: tunevane runs watch {name}. Stop it: tunevane runs cancel {name}.", err=True
-        )
-        raise typer.Exit(130) from None
-    if status != "SUCCEEDED":
-        raise typer.Exit(1)
+    _follow(session.get_run(name, target=target))
 
 
 @app.command()
-def logs(name: Name, target: Target = None) -> None:
-    """Print a run's log so far."""
+def logs(
+    name: RunName,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for further lines until the run ends.")] = False,
+    target: Target = None,
+) -> None:
+    """Print a run's log."""
     from tunevane import session
 
-    typer.echo(session.get_run(name, target=target).logs())
+    run = session.get_run(name, target=target)
+    if not follow:
+        typer.echo(run.logs())
+        return
+    for line in run.stream_logs():
+        typer.echo(line)
 
 
 @app.command()
-def metrics(name: Name, output: Format = Output.TEXT, target: Target = None) -> None:
+def metrics(
+    name: RunName,
+    live: Annotated[bool, typer.Option("--live", help="The last epoch's, while the run goes on.")] = False,
+    output: Format = Output.TEXT,
+    target: Target = None,
+) -> None:
     """Show retrieval metrics before and after fine-tuning."""
     from tunevane import session
 
     run = session.get_run(name, target=target)
     if output is Output.JSON:
-        _print_json(run.metrics())
+        print_json(run.metrics(live=live))
+    elif live:
+        measured = run.metrics(live=True)
+        rows = [[key, _figure(measured["before"].get(key)), _figure(value)] for key, value in measured["after"].items()]
+        print_rows(["metric", "before", "now"], rows, right={"before", "now"})
     else:
         run.display_metrics()
 
 
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
+
+
 @app.command()
-def examples(name: Name, k: int = 5, output: Format = Output.TEXT, target: Target = None) -> None:
+def examples(name: RunName, k: int = 5, output: Format = Output.TEXT, target: Target = None) -> None:
     """Show the same queries before and after fine-tuning."""
     from tunevane import session
 
     run = session.get_run(name, target=target)
     if output is Output.JSON:
-        _print_json(run.example_results())
+        print_json(run.example_results())
     else:
         run.display_examples(k)
 
 
 @app.command()
-def decisions(name: Name, output: Format = Output.TEXT, target: Target = None) -> None:
+def decisions(name: RunName, output: Format = Output.TEXT, target: Target = None) -> None:
     """Show what was decided at each epoch end, and why."""
     from tunevane import session
 
     run = session.get_run(name, target=target)
     if output is Output.JSON:
-        _print_json([vars(decision) for decision in run.decisions()])
+        print_json([vars(decision) for decision in run.decisions()])
     else:
         run.display_decisions()
 
 
 @app.command()
-def cancel(name: Name, target: Target = None) -> None:
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Names of the runs.")],
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    output: Format = Output.TEXT,
+    target: Target = None,
+) -> None:
+    """Show the metrics of several runs side by side: after fine-tuning, or the last epoch of those that go on."""
+    from tunevane import session
+
+    runs = [session.get_run(name, target=target) for name in names]
+    measured = {run.name: run.metrics(live=True) for run in runs}
+    if output is Output.JSON:
+        print_json({run.name: {"status": run.status(), **measured[run.name]} for run in runs})
+        return
+    found = dict.fromkeys(key for each in measured.values() for key in each["after"])
+    wanted = [key for key in found if not metric or any(key == each or key.endswith(f"_{each}") for each in metric)]
+    if not wanted:
+        have = ", ".join(found) or "nothing yet"
+        raise typer.BadParameter(f"none of these runs measured that; they measured: {have}")
+    rows = [[key, *(_figure(measured[run.name]["after"].get(key)) for run in runs)] for key in wanted]
+    print_rows(["metric", *measured], rows, right=set(measured))
+
+
+@app.command()
+def cancel(name: RunName, target: Target = None) -> None:
     """Ask a run to stop after the batch in hand."""
     from tunevane import session
 
@@ -129,7 +250,7 @@ def cancel(name: Name, target: Target = None) -> None:
 
 
 @app.command()
-def delete(name: Name, target: Target = None) -> None:
+def delete(name: RunName, target: Target = None) -> None:
     """Delete a run that has ended, with its history."""
     from tunevane import session
 
@@ -137,7 +258,11 @@ def delete(name: Name, target: Target = None) -> None:
 
 
 @app.command()
-def pull(name: Name, directory: Path = Path("artifacts"), target: Target = None) -> None:
+def pull(
+    name: RunName,
+    directory: Annotated[Path, typer.Option(help="Where the folder of the run goes.")] = Path("artifacts"),
+    target: Target = None,
+) -> None:
     """Download the fine-tuned model into a folder."""
     from tunevane import session
     from tunevane.client import display

@@ -68,13 +68,21 @@ def evaluator(file: File = None, host: Host = None, port: Port = None, state_dir
 
 
 @app.command()
-def tracker(file: File = None, host: Host = None, port: Port = None, state_dir: State = None) -> None:
+def tracker(
+    file: File = None,
+    host: Host = None,
+    port: Port = None,
+    state_dir: State = None,
+    sink: Annotated[
+        list[str] | None, typer.Option(help="Mirror runs there too: jsonl, mlflow, tensorboard; may be repeated.")
+    ] = None,
+) -> None:
     """Run the tracker: mirrors runs to Prometheus and Weights & Biases, and shows their pages."""
     from tunevane_tracker.config import TrackerConfig
     from tunevane_tracker.service import run
 
     log.setup("tracker")
-    overrides = {"host": host, "port": port, "state_dir": state_dir}
+    overrides = {"host": host, "port": port, "state_dir": state_dir, "sinks": sink or None}
     settings = config.load(TrackerConfig, "tracker", environ=os.environ, file=_file(file), overrides=overrides)
     _end_with_parent()
     asyncio.run(run(settings))
