@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -14,7 +14,9 @@ from tunevane.rpc.server import ServerOptions, serve
 
 @contextmanager
 def running(
-    register: Callable[[grpc.aio.Server], Iterable[str]], options: ServerOptions | None = None
+    register: Callable[[grpc.aio.Server], Iterable[str]],
+    options: ServerOptions | None = None,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> Iterator[str]:
     """Serves until the block ends; yields the address."""
     started = threading.Event()
@@ -32,7 +34,14 @@ def running(
             port = number
             started.set()
 
-        await serve("test", options or ServerOptions(), register, on_started=on_started, stopping=stopping)
+        await serve(
+            "test",
+            options or ServerOptions(),
+            register,
+            interceptors=interceptors,
+            on_started=on_started,
+            stopping=stopping,
+        )
 
     def run() -> None:
         try:
