@@ -69,6 +69,9 @@ class Decision:
     value: float | None
     """Its value; None when nothing measured it."""
 
+    seconds: float = 0.0
+    """When it was drawn, Unix seconds."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -293,7 +296,9 @@ def _metrics_measured(state: RunState, event: Event, kind: Any) -> None:
 def _decision_made(state: RunState, event: Event, kind: Any) -> None:
     value = kind.value if kind.HasField("value") else None
     verdict = VERDICTS.get(kind.verdict, "")
-    state.decisions.append(Decision(event.epoch, kind.callback, verdict, kind.reason, kind.monitor, value))
+    state.decisions.append(
+        Decision(event.epoch, kind.callback, verdict, kind.reason, kind.monitor, value, _seconds(event))
+    )
     if kind.HasField("patience_left"):
         state.patience_left = kind.patience_left
 
