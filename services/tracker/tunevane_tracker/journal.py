@@ -5,126 +5,35 @@ The key is (run, sequence): repeated events vanish, missing ones are refused wit
 
 from __future__ import annotations
 
-import json
 import queue
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from tunevane import log
 from tunevane.api.type.v1.event_pb2 import Event
-from tunevane.errors import NotFoundError, ResourceExhaustedError, SequenceGapError
-from tunevane_tracker.writer import Writer, connect, open_database
+from tunevane.errors import NotFoundError, UnavailableError
+from tunevane_tracker.batch import Batch, DamagedBatchError, checked
+from tunevane_tracker.database import connect, damaged
+from tunevane_tracker.ledger import Appended, Ledger
+from tunevane_tracker.runs import COLUMNS, TrackedRun, from_row
+from tunevane_tracker.salvage import open_or_salvage
+from tunevane_tracker.writer import Writer
+
+__all__ = ["Appended", "Journal", "TrackedRun"]
 
 _log = log.get("tracker.journal")
 
-VERSION = 1
 READERS = 4
 """Connections that read at the same time; SQLite's readers do not hinder its writer."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    number INTEGER PRIMARY KEY,
-    uid TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    config TEXT,
-    created REAL NOT NULL,
-    acked INTEGER NOT NULL DEFAULT 0,
-    conflicts INTEGER NOT NULL DEFAULT 0,
-    ended REAL
-);
-CREATE INDEX IF NOT EXISTS runs_by_name ON runs (name, number);
-CREATE TABLE IF NOT EXISTS events (
-    run INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    content BLOB NOT NULL,
-    PRIMARY KEY (run, sequence)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS cursors (
-    sink TEXT NOT NULL,
-    run INTEGER NOT NULL,
-    delivered INTEGER NOT NULL DEFAULT 0,
-    finished INTEGER NOT NULL DEFAULT 0,
-    deaths INTEGER NOT NULL DEFAULT 0,
-    died_at INTEGER NOT NULL DEFAULT 0,
-    url TEXT NOT NULL DEFAULT '',
-    problem TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (sink, run)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS put_aside (
-    sink TEXT NOT NULL,
-    run INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    PRIMARY KEY (sink, run, sequence)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS notices (
-    run INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    text TEXT NOT NULL,
-    answered INTEGER,
-    PRIMARY KEY (run, kind)
-)
-"""
 
-
-@dataclass(frozen=True)
-class TrackedRun:
-    """What is known of a run besides its events."""
-
-    number: int
-    """Key within this database."""
-
-    uid: str
-    """Unique for all time."""
-
-    name: str
-    """Run id, the last part of `runs/{run}`; a deleted run's name can come again with another uid."""
-
-    config: Mapping[str, object]
-    """What was asked for; empty while the tracker has not been told."""
-
-    created: float
-    """When the first event arrived, Unix seconds."""
-
-    acked: int
-    """Every event up to this number is stored."""
-
-    ended: float | None
-    """When the tracker took the run's last event, Unix seconds; None while it runs."""
-
-    conflicts: int
-    """Events that came again with other content; the first was kept."""
-
-
-@dataclass(frozen=True)
-class Appended:
-    """What became of a batch of events."""
-
-    acked: int
-    """Every event up to this number is on disk."""
-
-    stored: int
-    """Events that were new."""
-
-    duplicates: int
-    """Events that were there already."""
-
-    conflicts: int
-    """Duplicates whose content differs from what is stored."""
-
-    run: TrackedRun
-    """The run, as it was at the commit."""
-
-
-_EDGES = frozenset({"run_started", "run_ended"})
-_COLUMNS = "number, uid, name, config, created, acked, ended, conflicts"
+def _ignore(run: TrackedRun) -> None:
+    """Nobody wants to know."""
 
 
 class Journal:
@@ -138,18 +47,31 @@ class Journal:
         max_runs: int = 100_000,
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
-        """Opens the database and starts its writer.
+        """Opens the database and starts its writer; of a damaged one, what is readable is taken over.
 
         Raises:
-            ConfigurationError: The file is damaged or of another version.
+            ConfigurationError: The file is no database, or one of another version.
 
         """
-        self._clock = clock
-        self._max_runs = max_runs
-        self.writer = Writer(open_database(path, SCHEMA, VERSION), path, on_broken)
+        self._on_broken = on_broken
+        self.on_mended: Callable[[TrackedRun], None] = _ignore
+        """Called in the writer's thread for a run that got events again which damage had taken."""
+        connection, self._found = open_or_salvage(path)
+        self._ledger = Ledger(clock, max_runs, lambda run: self.on_mended(run), self._rename)
+        self.writer = Writer(
+            connection,
+            path,
+            on_broken,
+            before_commit=self._ledger.before_commit,
+            on_rollback=self._ledger.on_rollback,
+        )
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         for _ in range(READERS):
             self._readers.put(connect(path, read_only=True))
+        self.id = str(self.query("SELECT value FROM meta WHERE name = 'journal_id'")[0][0])
+        """Names this memory; another name than before says that events were lost."""
+        self._noticed: set[tuple[int, int]] = set()
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Writes what was submitted and closes the database."""
@@ -158,80 +80,46 @@ class Journal:
             self._readers.get().close()
 
     def append(
-        self, name: str, uid: str, events: Sequence[Event], config: Mapping[str, object] | None = None
+        self, name: str, uid: str, events: Iterable[Event], config: Mapping[str, object] | None = None
     ) -> Future[Appended]:
         """Stores the next events of a run; they must be numbered without a gap among themselves.
 
-        The future raises `SequenceGapError` when events before the first are missing, and
-        `ResourceExhaustedError` when there are too many runs; nothing is stored then.
-        """
-        rows = [(event.sequence, event.SerializeToString(deterministic=True)) for event in events]
-        ends = {event.sequence: event.HasField("run_ended") for event in events if event.WhichOneof("kind") in _EDGES}
-        return self.writer.submit(lambda connection: self._append(connection, name, uid, rows, ends, config))
+        Returns:
+            Raises what `append_batch` says.
 
-    def _append(
+        """
+        return self.append_batch(name, uid, Batch.from_events(events), config)
+
+    def append_batch(
         self,
-        connection: sqlite3.Connection,
         name: str,
         uid: str,
-        rows: list[tuple[int, bytes]],
-        ends: Mapping[int, bool],
-        config: Mapping[str, object] | None,
-    ) -> Appended:
-        run = self._find(connection, "uid = ?", uid)
-        expected = 1 if run is None else run.acked + 1
-        if rows and rows[0][0] > expected:
-            raise SequenceGapError(
-                f"events {expected} to {rows[0][0] - 1} of runs/{name} are missing; continue from {expected}",
-                {"expected_sequence": str(expected)},
-            )
-        if run is None:
-            run = self._create(connection, name, uid)
-        if config is not None and not run.config:
-            text = json.dumps(config, sort_keys=True)
-            connection.execute("UPDATE runs SET config = ? WHERE number = ?", (text, run.number))
-        old = [row for row in rows if row[0] < expected]
-        new = [row for row in rows if row[0] >= expected]
-        conflicts = self._conflicts(connection, run, old)
-        connection.executemany("INSERT INTO events VALUES (?, ?, ?)", [(run.number, *row) for row in new])
-        acked = new[-1][0] if new else run.acked
-        ended = run.ended
-        for sequence in sorted(ends.keys() & {row[0] for row in new}):
-            ended = self._clock() if ends[sequence] else None
-        if new or conflicts:
-            connection.execute(
-                "UPDATE runs SET acked = ?, conflicts = conflicts + ?, ended = ? WHERE number = ?",
-                (acked, conflicts, ended, run.number),
-            )
-        current = self._find(connection, "number = ?", run.number)
-        assert current is not None
-        return Appended(acked, len(new), len(old), conflicts, current)
+        batch: Batch,
+        config: Mapping[str, object] | None = None,
+        writer_epoch: int = 0,
+    ) -> Future[Appended]:
+        """Stores the next events of a run.
 
-    def _create(self, connection: sqlite3.Connection, name: str, uid: str) -> TrackedRun:
-        (count,) = connection.execute("SELECT count(*) FROM runs").fetchone()
-        if count >= self._max_runs:
-            raise ResourceExhaustedError(f"the tracker keeps {count} runs already; its limit is {self._max_runs}")
-        connection.execute("INSERT INTO runs (uid, name, created) VALUES (?, ?, ?)", (uid, name, self._clock()))
-        made = self._find(connection, "uid = ?", uid)
-        assert made is not None
-        return made
+        Args:
+            name: Run id.
+            uid: The run's unique id.
+            batch: The events.
+            config: What was asked for; the first that is not None is kept.
+            writer_epoch: Who publishes; smaller than what the run has heard is refused.
 
-    @staticmethod
-    def _conflicts(connection: sqlite3.Connection, run: TrackedRun, rows: list[tuple[int, bytes]]) -> int:
-        if not rows:
-            return 0
-        query = "SELECT sequence, content FROM events WHERE run = ? AND sequence BETWEEN ? AND ?"
-        kept = dict(connection.execute(query, (run.number, rows[0][0], rows[-1][0])))
-        differing = [sequence for sequence, content in rows if not _same(kept[sequence], content)]
-        if differing:
-            _log.warning("events came again with other content run=%s first=%d", run.name, differing[0])
-        return len(differing)
+        Returns:
+            Done once the events are on disk. Nothing is stored when it raises: `SequenceGapError` when events
+            before the first are missing, `AlreadyExistsError` when an event came before with other content (which
+            is counted), `StaleWriterError` when somebody who started later publishes the run,
+            `ResourceExhaustedError` when there are too many runs, `StorageFullError`, `UnavailableError`.
 
-    @staticmethod
-    def _find(connection: sqlite3.Connection, where: str, value: object) -> TrackedRun | None:
-        query = f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY number DESC LIMIT 1"  # noqa: S608 - constant
-        row = connection.execute(query, (value,)).fetchone()
-        return None if row is None else _run(row)
+        """
+        return self.writer.submit(
+            lambda connection: self._ledger.append(connection, name, uid, batch, config, writer_epoch),
+            # It decides before it writes, and what it writes before a refusal for conflicts is meant to stay.
+            guarded=False,
+            size_bytes=len(batch.content),
+        )
 
     def run(self, name_or_uid: str) -> TrackedRun:
         """Finds a run by uid, else the newest of that name.
@@ -240,33 +128,73 @@ class Journal:
             NotFoundError: There is none.
 
         """
-        with self._reader() as reader:
-            found = self._find(reader, "uid = ?", name_or_uid) or self._find(reader, "name = ?", name_or_uid)
-        if found is None:
-            raise NotFoundError(f"the tracker knows no run '{name_or_uid[:80]}'")
-        return found
+        for column in ("uid", "name"):
+            query = f"SELECT {COLUMNS} FROM runs WHERE {column} = ? ORDER BY number DESC LIMIT 1"  # noqa: S608
+            rows = self.query(query, (name_or_uid,))
+            if rows:
+                return from_row(rows[0])
+        raise NotFoundError(f"the tracker knows no run '{name_or_uid[:80]}'")
 
     def runs(self, limit: int) -> list[TrackedRun]:
         """Lists runs: those that run first, then the newest first."""
-        query = f"SELECT {_COLUMNS} FROM runs ORDER BY ended IS NOT NULL, number DESC LIMIT ?"  # noqa: S608
-        return [_run(row) for row in self.query(query, (limit,))]
+        query = f"SELECT {COLUMNS} FROM runs ORDER BY ended IS NOT NULL, number DESC LIMIT ?"  # noqa: S608
+        return [from_row(row) for row in self.query(query, (limit,))]
 
     def live(self, ended_after: float, limit: int) -> list[TrackedRun]:
         """Lists runs that have not ended, or ended later than that: the former first, then the newest first."""
         query = (
-            f"SELECT {_COLUMNS} FROM runs WHERE ended IS NULL OR ended > ? "  # noqa: S608 - constant
+            f"SELECT {COLUMNS} FROM runs WHERE ended IS NULL OR ended > ? "  # noqa: S608 - constant
             "ORDER BY ended IS NOT NULL, number DESC LIMIT ?"
         )
-        return [_run(row) for row in self.query(query, (ended_after, limit))]
+        return [from_row(row) for row in self.query(query, (ended_after, limit))]
 
     def count_live(self, ended_after: float) -> int:
         """Counts the runs that `live` lists without a limit."""
         return int(self.query("SELECT count(*) FROM runs WHERE ended IS NULL OR ended > ?", (ended_after,))[0][0])
 
-    def events(self, run: TrackedRun, after_sequence: int, limit: int) -> list[Event]:
-        """Reads the next events of a run, at most `limit`."""
-        query = "SELECT content FROM events WHERE run = ? AND sequence > ? ORDER BY sequence LIMIT ?"
-        return [Event.FromString(row[0]) for row in self.query(query, (run.number, after_sequence, limit))]
+    def events(self, run: TrackedRun, after_sequence: int, limit: int) -> Sequence[Event]:
+        """Reads the next events of a run, at most `limit`.
+
+        Numbers are missing where the disk damaged what was stored; `damage` names them.
+        """
+        query = "SELECT first, last, checksum, content FROM batches WHERE run = ? AND last > ? ORDER BY last"
+        found: list[Event] = []
+        with self._reader() as reader:
+            # Row by row: how many batches make up the page is not known before.
+            for first, last, code, content in reader.execute(query, (run.number, after_sequence)):
+                try:
+                    events = checked(run.number, first, last, code, content)
+                except DamagedBatchError:
+                    self._set_aside(run, first, last)
+                    continue
+                found += events[max(0, after_sequence + 1 - first) :][: limit - len(found)]
+                if len(found) == limit:
+                    break
+        return found
+
+    def damage(self) -> str:
+        """Says in one sentence what damage to the disk has taken; empty when there is none."""
+        rows = self.query(
+            "SELECT r.name, h.first, h.last FROM holes h JOIN runs r ON r.number = h.run ORDER BY r.number, h.first"
+        )
+        lost = sum(last - first + 1 for _, first, last in rows)
+        places = ", ".join(f"runs/{name} {first} to {last}" for name, first, last in rows[:5])
+        more = f" and {len(rows) - 5} more places" if len(rows) > 5 else ""
+        told = [self._found] if self._found else []
+        if rows:
+            told.append(f"{lost} events are lost until their trainer sends them again ({places}{more})")
+        return "; ".join(told)
+
+    def _rename(self, name: str) -> None:
+        self.id = name
+
+    def _set_aside(self, run: TrackedRun, first: int, last: int) -> None:
+        with self._lock:
+            if (run.number, last) in self._noticed:
+                return
+            self._noticed.add((run.number, last))
+        _log.error("events damaged on disk run=%s first=%d last=%d", run.name, first, last)
+        self.writer.submit(lambda connection: self._ledger.set_aside(connection, run, first, last))
 
     def query(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Reads rows for the other parts of the tracker; `Any`, because only the schema knows the types."""
@@ -275,24 +203,22 @@ class Journal:
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
-        """Lends a connection; a long read delays a short one only when all are lent."""
+        """Lends a connection; a long read delays a short one only when all are lent.
+
+        Raises:
+            UnavailableError: The file has damaged pages; a restart takes over what is readable.
+
+        """
         reader = self._readers.get()
         try:
             yield reader
+        except sqlite3.DatabaseError as error:
+            if not damaged(error):
+                raise
+            _log.error("database damaged error=%s", error)
+            self._on_broken()
+            raise UnavailableError(
+                "the tracker's database is damaged; a restart takes over what is readable of it"
+            ) from error
         finally:
             self._readers.put(reader)
-
-
-def _same(kept: bytes, other: bytes) -> bool:
-    """Tells whether two encodings mean the same event; equal bytes are, even with a NaN inside."""
-    if kept == other:
-        return True
-    try:
-        return Event.FromString(kept) == Event.FromString(other)
-    except DecodeError:
-        return False
-
-
-def _run(row: tuple[int, str, str, str | None, float, int, float | None, int]) -> TrackedRun:
-    number, uid, name, config, created, acked, ended, conflicts = row
-    return TrackedRun(number, uid, name, json.loads(config or "{}"), created, acked, ended, conflicts)

@@ -18,13 +18,19 @@ class Notices:
     def __init__(self, journal: Journal) -> None:
         """Uses the journal's database."""
         self._journal = journal
+        rows = journal.query("SELECT DISTINCT run FROM notices WHERE answered IS NULL")
+        self._unanswered = {int(row[0]) for row in rows}
+        """Runs with lines that nobody has got: known here, so that a batch of events costs no look."""
 
     def add(self, run: TrackedRun, kind: str, text: str) -> Future[bool]:
         """Keeps a line for a run's log; the second of one kind is ignored, and the future says so."""
 
         def work(connection: sqlite3.Connection) -> bool:
             query = "INSERT OR IGNORE INTO notices (run, kind, text) VALUES (?, ?, ?)"
-            return connection.execute(query, (run.number, kind, text)).rowcount == 1
+            added = connection.execute(query, (run.number, kind, text)).rowcount == 1
+            if added:
+                self._unanswered.add(run.number)
+            return added
 
         return self._journal.writer.submit(work)
 
@@ -43,6 +49,7 @@ class Notices:
         """
 
         def work(connection: sqlite3.Connection) -> list[str]:
+            self._unanswered.discard(run.number)
             # The caller of an answer that arrived goes on behind the events it acknowledged.
             query = (
                 "SELECT rowid, text FROM notices WHERE run = ? AND (answered IS NULL OR answered >= ?) ORDER BY rowid"
@@ -55,7 +62,11 @@ class Notices:
 
         return self._journal.writer.submit(work)
 
-    def waiting(self, run: TrackedRun, first_sequence: int) -> bool:
-        """Tells whether `take` would hand anything over."""
+    def waiting(self, run: TrackedRun, first_sequence: int, *, repeated: bool) -> bool:
+        """Tells whether `take` would hand anything over; `repeated` says whether the call has old events."""
+        if run.number in self._unanswered:
+            return True
+        if not repeated:
+            return False
         query = "SELECT 1 FROM notices WHERE run = ? AND (answered IS NULL OR answered >= ?) LIMIT 1"
         return bool(self._journal.query(query, (run.number, first_sequence)))

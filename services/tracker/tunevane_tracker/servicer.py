@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import grpc
 from google.protobuf import json_format
@@ -15,7 +15,8 @@ from tunevane.api.tracker.v1 import tracker_service_pb2 as pb
 from tunevane.api.tracker.v1 import tracker_service_pb2_grpc
 from tunevane.api.type.v1.event_pb2 import Event
 from tunevane.core import names
-from tunevane.errors import InvalidRequestError, Problem
+from tunevane.errors import AlreadyExistsError, InvalidRequestError, Problem
+from tunevane_tracker.batch import Batch
 from tunevane_tracker.cursors import Cursors
 from tunevane_tracker.delivery import Delivery
 from tunevane_tracker.journal import Journal, TrackedRun
@@ -59,22 +60,27 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         """Stores the next events of a run; answers when they are on disk."""
         name = check_publish(request)
         config = _plain(request.config) if request.HasField("config") else None
+        uid, writer_epoch, batch = request.uid, request.writer_epoch, Batch.of(request)
         begin = time.monotonic()
-        done = await asyncio.wrap_future(self._journal.append(name, request.uid, request.events, config))
+        appended = self._journal.append_batch(name, uid, batch, config, writer_epoch)
+        try:
+            done = await asyncio.wrap_future(appended)
+        except AlreadyExistsError as error:
+            self._metrics.conflicts.inc(int(error.details["conflicts"]))
+            raise
         self._metrics.append_seconds.observe(time.monotonic() - begin)
         self._metrics.events.inc(done.stored)
         self._metrics.duplicates.inc(done.duplicates)
-        self._metrics.conflicts.inc(done.conflicts)
         for delivery in self._deliveries:
             delivery.offer(done.run)
         if not self._welcome.greeted(done.run):
             # Off the loop: it may wait for a link.
             await asyncio.to_thread(self._welcome.greet, done.run)
-        first = request.events[0].sequence if request.events else done.acked + 1
+        first = batch.first or done.acked + 1
         lines: list[str] = []
-        if self._notices.waiting(done.run, first):
+        if self._notices.waiting(done.run, first, repeated=done.duplicates > 0):
             lines = await asyncio.wrap_future(self._notices.take(done.run, first))
-        return pb.PublishEventsResponse(acked_sequence=done.acked, notices=lines)
+        return pb.PublishEventsResponse(acked_sequence=done.acked, notices=lines, journal_id=self._journal.id)
 
     async def GetTrackedRun(  # noqa: N802 - gRPC's name
         self,
@@ -95,8 +101,8 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         after, size = _page(request)
         run = await asyncio.to_thread(self._journal.run, _run_id(request.run))
         events = _fitting(await asyncio.to_thread(self._journal.events, run, after, size))
-        last = events[-1].sequence if events else run.acked
-        return pb.ListEventsResponse(events=events, next_page_token=str(last) if last < run.acked else "")
+        last = events[-1].sequence if events else run.newest
+        return pb.ListEventsResponse(events=events, next_page_token=str(last) if last < run.newest else "")
 
     def _sink_state(self, delivery: Delivery, run: TrackedRun) -> pb.SinkState:
         cursor = self._cursors.get(delivery.sink.name, run)
@@ -127,10 +133,8 @@ def check_publish(request: Request) -> str:
         problems.append(Problem("events", f"at most {MAX_EVENTS} at a time, not {len(request.events)}"))
     elif request.events:
         problems += _numbering([event.sequence for event in request.events])
-        sizes = [event.ByteSize() for event in request.events]
-        if max(sizes) > MAX_EVENT_BYTES:
-            where = f"events[{sizes.index(max(sizes))}]"
-            problems.append(Problem(where, f"an event has at most {MAX_EVENT_BYTES} bytes, not {max(sizes)}"))
+        if request.ByteSize() > MAX_EVENT_BYTES:
+            problems += _sizes(request.events)
     if request.config.ByteSize() > MAX_CONFIG_BYTES:
         problems.append(Problem("config", f"has at most {MAX_CONFIG_BYTES} bytes, not {request.config.ByteSize()}"))
     if problems:
@@ -138,10 +142,19 @@ def check_publish(request: Request) -> str:
     return name
 
 
-def _numbering(sequences: Sequence[int]) -> list[Problem]:
+def _sizes(events: Iterable[Event]) -> Iterator[Problem]:
+    for index, event in enumerate(events):
+        if event.ByteSize() > MAX_EVENT_BYTES:
+            text = f"an event has at most {MAX_EVENT_BYTES} bytes, not {event.ByteSize()}"
+            yield Problem(f"events[{index}]", text)
+
+
+def _numbering(sequences: list[int]) -> list[Problem]:
     first = sequences[0]
     if first < 1 or first > MAX_SEQUENCE - len(sequences):
         return [Problem("events[0].sequence", f"must be at least 1 and below 2^63, not {first}")]
+    if sequences == list(range(first, first + len(sequences))):
+        return []
     for index, sequence in enumerate(sequences):
         if sequence != first + index:
             text = f"must be {first + index}, one more than the event before, not {sequence}"

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from support.tracker_events import whole_run
 from tunevane.api.type.v1.event_pb2 import Event, LogWritten
-from tunevane.errors import ConfigurationError, NotFoundError, ResourceExhaustedError, SequenceGapError
+from tunevane.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    NotFoundError,
+    ResourceExhaustedError,
+    SequenceGapError,
+)
 from tunevane_tracker.journal import Journal
 
 RUN = whole_run()
@@ -37,7 +43,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def test_duplicates_vanish(journal: Journal) -> None:
     assert journal.append("some-run", "u1", RUN[:5]).result().stored == 5
     again = journal.append("some-run", "u1", RUN[:8]).result()
-    assert (again.acked, again.stored, again.duplicates, again.conflicts) == (8, 3, 5, 0)
+    assert (again.acked, again.stored, again.duplicates, again.run.conflicts) == (8, 3, 5, 0)
     assert journal.events(again.run, 0, 100) == RUN[:8]
 
 
@@ -53,12 +59,15 @@ def test_a_gap_is_refused_with_the_number_to_go_on_from(journal: Journal) -> Non
         journal.run("u2")
 
 
-def test_other_content_under_a_number_is_counted_and_the_first_kept(journal: Journal) -> None:
+def test_other_content_under_a_number_is_refused_counted_and_the_first_kept(journal: Journal) -> None:
     journal.append("some-run", "u1", RUN[:2]).result()
     other = Event(sequence=2, log_written=LogWritten(text="something else"))
-    done = journal.append("some-run", "u1", [other]).result()
-    assert (done.conflicts, done.run.conflicts, done.stored) == (1, 1, 0)
-    assert journal.events(done.run, 1, 1) == [RUN[1]]
+    with pytest.raises(AlreadyExistsError, match="event 2 of runs/some-run .* continue behind event 2") as refused:
+        journal.append("some-run", "u1", [other, RUN[2]]).result()
+    assert refused.value.details == {"acked_sequence": "2", "conflicts": "1"}
+    assert (journal.run("u1").conflicts, journal.run("u1").acked) == (1, 2)
+    assert journal.events(journal.run("u1"), 0, 9) == RUN[:2]
+    assert journal.append("some-run", "u1", RUN[2:4]).result().acked == 4
 
 
 def test_the_first_config_is_kept(journal: Journal) -> None:

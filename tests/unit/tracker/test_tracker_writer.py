@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tunevane.errors import NotFoundError, StorageFullError, UnavailableError
-from tunevane_tracker.writer import Writer, open_database
+from tunevane_tracker.database import open_database
+from tunevane_tracker.writer import Writer
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS lines (content BLOB)"
 
