@@ -5,17 +5,21 @@ Golden transcripts hold what a person sees; numbers and times in them are masked
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from support.stack import local_services
+from tunevane.cli.main import main
 from tunevane.local.stack import Stack
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cli"
@@ -61,17 +65,28 @@ def stack(folder: Path) -> Stack:
     return local.ensure()
 
 
-def tunevane(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "120", "TERM": "dumb"}
-    return subprocess.run(
-        [sys.executable, "-m", "tunevane", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tunevane(folder: Path, *words: str) -> Done:
+    """Runs a command in this process, which spares the start of an interpreter."""
+    written, said = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(written), redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "120")
+        patch.setattr(sys, "argv", ["tunevane", *words])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Done(code, written.getvalue(), said.getvalue())
 
 
 def ok(folder: Path, *words: str) -> str:
@@ -205,6 +220,14 @@ def test_a_mistake_is_a_sentence_and_a_code(folder: Path, words: tuple[str, ...]
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert sentence in re.sub(r"\s+", " ", done.stderr.replace("│", ""))
+
+
+def test_it_is_a_program(folder: Path) -> None:
+    words = [sys.executable, "-m", "tunevane", "runs", "get", "no-such-run"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("tunevane: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_shell_completes_names(folder: Path) -> None:

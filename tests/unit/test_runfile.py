@@ -86,7 +86,8 @@ def test_a_model_folder_is_beside_the_file(tmp_path: Path) -> None:
             [":3: callbacks[0].early-stopping: must be a mapping of options, not 3"],
         ),
         (
-            "train_data: a.csv\ncallbacks:\n- early-stopping:\n    patience: 0\n    min_delta: -1\n- evaluation: {limt: 1}",
+            "train_data: a.csv\ncallbacks:\n- early-stopping:\n    patience: 0\n    min_delta: -1\n"
+            "- evaluation: {limt: 1}",
             [
                 ":4: callbacks[0].early-stopping.patience: must be at least 1, not 0",
                 ":5: callbacks[0].early-stopping.min_delta: must be finite and at least 0, not -1",

@@ -227,7 +227,7 @@ def compare(
     """Show the metrics of several runs side by side: after fine-tuning, or the last epoch of those that go on."""
     from tunevane import session
 
-    runs = [session.get_run(name, target=target) for name in names]
+    runs = [session.get_run(name, target=target) for name in dict.fromkeys(names)]
     measured = {run.name: run.metrics(live=True) for run in runs}
     if output is Output.JSON:
         print_json({run.name: {"status": run.status(), **measured[run.name]} for run in runs})
