@@ -27,6 +27,7 @@ from tunevane_trainer.config import TrainerConfig
 from tunevane_trainer.dataset_servicer import DatasetServicer
 from tunevane_trainer.launch.process import ProcessLauncher
 from tunevane_trainer.mirror import Mirror
+from tunevane_trainer.publisher import Publisher
 from tunevane_trainer.observe import TrainerCollector, TrainerMetrics
 from tunevane_trainer.runner_servicer import RunnerServicer
 from tunevane_trainer.runs import Runs
@@ -64,6 +65,7 @@ async def run(
     registry.register(TrainerCollector(runs, supervisor.workers, config.max_workers, mirrored=mirrored))
     background: list[asyncio.Task[None]] = []
     tracker = connect(config.tracker) if config.tracker else None
+    publisher = Publisher(config.state_dir / "publisher.json")
 
     def register(server: grpc.aio.Server) -> list[str]:
         trainer_service_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(runs), server)
@@ -79,7 +81,7 @@ async def run(
     def begin(port: int) -> None:
         background.append(asyncio.ensure_future(supervisor.run(f"{config.host}:{port}")))
         if tracker is not None:
-            background.append(asyncio.ensure_future(Mirror(runs, tracker, observed).run()))
+            background.append(asyncio.ensure_future(Mirror(runs, tracker, observed, publisher=publisher).run()))
         if on_started is not None:
             on_started(port)
 

@@ -243,6 +243,11 @@ class RunStore(Database):
         )
         return rows.fetchall()
 
+    def forget_mirrored(self) -> None:
+        """Lets every run be mirrored from its start."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET mirrored = 0")
+
     def unmirrored_events(self) -> int:
         """Counts the events that the tracker has not acknowledged."""
         (count,) = self._db.execute(
