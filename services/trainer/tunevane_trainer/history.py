@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, event_pb2
+from tunevane.callback import BestModelCheckpoint
 from tunevane.core import bundles
 
 ENDED = frozenset({run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED})
+
+BEST = BestModelCheckpoint.name
+"""Key of the callback that says which weights are the best so far."""
 
 COMMITTED_KINDS = frozenset({"epoch_ended", "metrics_measured", "decision_made", "checkpoint_saved"})
 """The kinds of events that the rest of a run depends on."""
@@ -71,18 +75,20 @@ class Pinned:
     """Digests."""
 
 
-def pins(events: Iterable[event_pb2.Event], keep_epochs: int) -> list[Pinned]:
+WeightsOf = Callable[[int], blob_pb2.Bundle | None]
+"""Finds the weights of an epoch that was saved earlier."""
+
+
+def pins(events: Iterable[event_pb2.Event], keep_epochs: int, weights_of: WeightsOf) -> list[Pinned]:
     """Tells what one committed batch of events makes the run keep.
 
-    An epoch's weights become `best` when a best-model callback says in the same batch that they are.
+    Args:
+        events: The batch.
+        keep_epochs: Checkpoints that are kept, counted from the last.
+        weights_of: Finds the weights of an epoch whose decisions come later than its checkpoint.
+
     """
     batch = list(events)
-    improved = any(
-        event.decision_made.verdict == event_pb2.VERDICT_IMPROVED
-        and event.decision_made.callback == "best-model-checkpoint"
-        for event in batch
-        if event.WhichOneof("kind") == "decision_made"
-    )
     kept: list[Pinned] = []
     for event in batch:
         kind = event.WhichOneof("kind")
@@ -90,14 +96,19 @@ def pins(events: Iterable[event_pb2.Event], keep_epochs: int) -> list[Pinned]:
             saved = event.checkpoint_saved
             blobs = _digests(saved.weights, saved.training_state)
             kept.append(Pinned(f"epoch/{event.epoch % max(keep_epochs, 1)}", blobs))
-            if improved:
-                kept.append(Pinned("best", _digests(saved.weights)))
         elif kind == "metrics_measured" and event.metrics_measured.HasField("examples"):
             stage = {event_pb2.STAGE_BEFORE: "before", event_pb2.STAGE_AFTER: "after"}
             role = stage.get(event.metrics_measured.stage, "examples")
             kept.append(Pinned(role, (event.metrics_measured.examples.blake3,)))
         elif kind == "run_ended" and event.run_ended.HasField("artifact"):
             kept.append(Pinned("artifact", _digests(event.run_ended.artifact)))
+    own = {event.epoch: event.checkpoint_saved.weights for event in batch if event.HasField("checkpoint_saved")}
+    for event in batch:
+        made = event.decision_made if event.HasField("decision_made") else None
+        if made is not None and made.callback == BEST and made.verdict == event_pb2.VERDICT_IMPROVED:
+            weights = own.get(event.epoch) or weights_of(event.epoch)
+            if weights is not None:
+                kept.append(Pinned("best", _digests(weights)))
     return kept
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import event_pb2
-from tunevane.callback import TrainingCheckpoint
+from tunevane.callback import EvaluationCallback, TrainingCheckpoint
 from tunevane.callback.components import options_of
 from tunevane.core import bundles
 from tunevane.errors import BlobsMissingError
@@ -125,11 +125,19 @@ class Runs:
 
 
 def kept_epochs(spec: run_pb2.RunSpec) -> int:
-    """Returns how many epochs stay resumable."""
+    """Returns how many checkpoints are kept, counted from the last: those asked for, and those not decided yet."""
+    kept = 1
     for callback in spec.callbacks:
+        options = options_of(callback)
         if callback.name == TrainingCheckpoint.name:
-            return int(float(str(options_of(callback).get("last_k_epochs", 1))))
-    return 1
+            kept = max(kept, _whole(options, "last_k_epochs"))
+        elif callback.name == EvaluationCallback.name and options.get("asynchronous", False):
+            kept = max(kept, _whole(options, "max_lag") + 1)
+    return kept
+
+
+def _whole(options: Mapping[str, object], name: str) -> int:
+    return int(float(str(options.get(name, 1))))
 
 
 def spec_refs_missing(blobs: BlobStore, spec: run_pb2.RunSpec) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunevane.api.data.v1 import dataset_service_pb2
 from tunevane.api.trainer.v1 import run_pb2
-from tunevane.api.type.v1 import event_pb2
+from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.core import bundles
 from tunevane.errors import (
     AlreadyExistsError,
@@ -214,7 +214,7 @@ class RunStore(Database):
                     (name, event.sequence, event.WhichOneof("kind") or "", event.SerializeToString()),
                 )
             if fresh:
-                self._pin(name, history.pins(fresh, keep_epochs))
+                self._pin(name, history.pins(fresh, keep_epochs, lambda epoch: self._weights_of(name, epoch)))
                 if history.has_ended(run):
                     self._unpin_working_files(name)
                 self._save(run)
@@ -265,6 +265,12 @@ class RunStore(Database):
                 "INSERT OR IGNORE INTO pins (owner, role, blake3) VALUES (?, ?, ?)",
                 [(owner, pin.role, digest) for digest in pin.blobs],
             )
+
+    def _weights_of(self, name: str, epoch: int) -> blob_pb2.Bundle | None:
+        for event in reversed(self.events(name, 0, -1, ["checkpoint_saved"])):
+            if event.epoch == epoch:
+                return event.checkpoint_saved.weights
+        return None
 
     def _unpin_working_files(self, owner: str) -> None:
         """Lets go of what only a running run needs."""

@@ -11,6 +11,9 @@ from tunevane.callback.base import Callback
 from tunevane.core.metrics.registry import resolve
 from tunevane.errors import Problem, TunevaneError
 
+MAX_LAG = 100
+"""Each epoch of lag keeps one more checkpoint."""
+
 _DISTANCES = {
     "cosine": evaluation_pb2.DISTANCE_COSINE,
     "euclidean": evaluation_pb2.DISTANCE_EUCLIDEAN,
@@ -71,6 +74,15 @@ class EvaluationCallback(Callback):
     output_model_names: bool = True
     """Whether metric names begin with the model's name."""
 
+    steps_per_interval: int | None = None
+    """Measures also within an epoch, every so many batches: for the record, nothing is decided on it."""
+
+    asynchronous: bool = False
+    """Whether the next epochs train while one is measured; decisions stay those of a run that waits."""
+
+    max_lag: int = 1
+    """With `asynchronous`: epochs that may be trained while one is measured; the run waits beyond that."""
+
     on_failure: Literal["fail", "skip"] = "fail"
     """What happens when an evaluation fails: the run fails, or the epoch goes without metrics."""
 
@@ -88,18 +100,25 @@ class EvaluationCallback(Callback):
             yield Problem("query_data", "is required; give the data set whose items are the queries")
         if not 1 <= self.limit <= 1000:
             yield Problem("limit", f"must be in [1, 1000], not {self.limit}")
-        for option in ("batch_size", "query_sample_size"):
+        for option in ("batch_size", "query_sample_size", "steps_per_interval"):
             value = getattr(self, option)
             if value is not None and value < 1:
                 yield Problem(option, f"must be at least 1, not {value}")
         if self.num_example_queries < 0:
             yield Problem("num_example_queries", f"must be at least 0, not {self.num_example_queries}")
+        if not 0 <= self.max_lag <= MAX_LAG:
+            yield Problem("max_lag", f"must be in [0, {MAX_LAG}], not {self.max_lag}")
         if not self.timeout_seconds > 0:
             yield Problem("timeout_seconds", f"must be positive, not {self.timeout_seconds}")
         try:
             resolve(self.metrics, max(self.limit, 1))
         except TunevaneError as error:
             yield Problem("metrics", str(error))
+
+    @property
+    def lag(self) -> int:
+        """Epochs that may be trained while one is measured."""
+        return self.max_lag if self.asynchronous else 0
 
     def measured(self, model_name: str) -> list[str]:
         """Lists the full names of the metrics that it will give."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback
 from tunevane.callback.base import Decision
 from tunevane.callback.schedule import Schedule, States
-from tunevane_trainer.training.lag import Pending
+from tunevane_trainer.training.lag import Decided, Pending
 
 METRIC = "minilm_reciprocal_rank"
 
@@ -76,7 +76,7 @@ class Disturbed:
                 self.outcome.decisions.extend((epoch, decision) for decision in decisions)
             return any(decision.verdict == "stop" for decision in decisions)
 
-        pending = Pending(self._lag, decide, decided=decided)
+        pending = Pending(decide, Decided(decided))
         asked: list[int] = []
         epoch = len(self._saved) - 1
         for earlier in range(decided + 1, epoch + 1):
@@ -86,10 +86,10 @@ class Disturbed:
             if self._dice.random() < 0.03:
                 return False
             following = epoch + 1
-            over = following > len(self._scores) or pending.ends_before(following)
+            over = following > len(self._scores) or pending.decided.ends_before(following, self._lag)
             if over and not pending.open:
                 break
-            if not over and not pending.waits(following) and self._dice.random() < 0.6:
+            if not over and not pending.decided.waits(following, self._lag) and self._dice.random() < 0.6:
                 epoch = following
                 pending.trained(epoch)
                 asked.append(epoch)
@@ -100,7 +100,7 @@ class Disturbed:
                 self._answer(pending, asked)
             else:
                 asked.extend(pending.open)
-        self.outcome.kept = self._plan.best_epoch(by_epoch[pending.decided]) or pending.decided
+        self.outcome.kept = self._plan.best_epoch(by_epoch[pending.decided.epoch]) or pending.decided.epoch
         return True
 
     def _answer(self, pending: Pending[float], asked: list[int]) -> None:
@@ -143,7 +143,7 @@ def test_conclusions_are_drawn_in_epoch_order_up_to_the_stop(lag: int, order: li
         heard.append(epoch)
         return epoch == stop
 
-    pending = Pending(lag, decide)
+    pending = Pending(decide, Decided())
     for epoch in range(1, 7):
         pending.trained(epoch)
     for epoch in order:
@@ -151,21 +151,21 @@ def test_conclusions_are_drawn_in_epoch_order_up_to_the_stop(lag: int, order: li
         pending.answered(epoch, "a second answer")
     assert heard == list(range(1, min(stop, 6) + 1))
     assert not pending.open
-    assert [pending.ends_before(epoch) for epoch in range(1, 12)] == [
+    assert [pending.decided.ends_before(epoch, lag) for epoch in range(1, 12)] == [
         stop <= 6 and epoch >= stop + lag + 1 for epoch in range(1, 12)
     ]
 
 
 def test_an_epoch_waits_for_the_decision_that_is_applied_there() -> None:
-    pending = Pending[Mapping[str, float]](1, lambda epoch, answer: False)
-    assert not pending.waits(1)
+    pending = Pending[Mapping[str, float]](lambda epoch, answer: False, Decided())
+    assert not pending.decided.waits(1, 1)
     pending.trained(1)
-    assert not pending.waits(2)
+    assert not pending.decided.waits(2, 1)
     pending.trained(2)
-    assert pending.waits(3)
+    assert pending.decided.waits(3, 1)
     pending.answered(2, {})
-    assert pending.waits(3)
+    assert pending.decided.waits(3, 1)
     pending.answered(1, {})
-    assert not pending.waits(4)
+    assert not pending.decided.waits(4, 1)
     with pytest.raises(ValueError, match="cannot follow epoch 2"):
         pending.trained(4)

@@ -85,6 +85,15 @@ def test_the_last_and_the_best_checkpoints_are_kept(store: RunStore) -> None:
     assert store.pinned() == {"a" * 64, "c" * 64}
 
 
+def test_an_epoch_that_is_found_best_later_is_kept(store: RunStore) -> None:
+    for epoch, digest in enumerate("abcd", start=1):
+        store.append("runs/one", [saved(digest, epoch)], keep_epochs=3)
+    assert store.pinned() == {"b" * 64, "c" * 64, "d" * 64}
+    store.append("runs/one", [improved(2)], keep_epochs=3)
+    store.append("runs/one", [saved("e", 5), saved("f", 6)], keep_epochs=3)
+    assert store.pinned() == {"b" * 64, "d" * 64, "e" * 64, "f" * 64}
+
+
 def test_the_same_request_makes_one_run(store: RunStore) -> None:
     again = store.create(run_pb2.Run(name="runs/two"), "request")
     assert again.name == "runs/one"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
 from tunevane.nn import checkpoint, models
+from tunevane_trainer.training.committed import Committed
 from tunevane_trainer.training.files import Files
 from tunevane_trainer.training.loop import Trainer
-from tunevane_trainer.training.measure import Measured
+from tunevane_trainer.training.measure import Meter
+from tunevane_trainer.training.patience import Moment
 from tunevane_trainer.training.reporter import Reporter, log_event
 from tunevane_trainer.training.state import Progress
 
@@ -36,20 +37,18 @@ class Ending:
     reporter: Reporter
     """Where its log goes."""
 
-    measure: Callable[[blob_pb2.Bundle], Measured]
-    """Measures weights with every evaluation of the run; gives nothing where it has none."""
+    meter: Meter
+    """Measures weights with every evaluation of the run."""
 
-    weights: Mapping[int, blob_pb2.Bundle]
-    """Weights by epoch."""
+    committed: Committed
+    """What the run's history holds, and the weights of all epochs."""
 
-    def finish(self, trainer: Trainer, progress: Progress, before: Mapping[str, float]) -> None:
+    def finish(self, trainer: Trainer, progress: Progress) -> None:
         """Selects, refines, measures, and hands the artifact over."""
         epoch, weights = self._select(trainer, progress)
         weights = self._refine(trainer, weights)
-        measured = self.measure(weights)
-        if self.schedule.measurers:
-            self.files.commit([measured.event(event_pb2.STAGE_AFTER, self.files.store)])
-        self._tell(measured, before)
+        if self.committed.after is None:
+            self._measure(weights, Moment(progress.epoch, progress.step))
         self.reporter.log("Building the artifact ...")
         artifact = self._artifact(trainer)
         self.reporter.log("Pushing artifact ...")
@@ -59,15 +58,22 @@ class Ending:
         ended = event_pb2.RunEnded(artifact=artifact, artifact_epoch=epoch)
         self.files.commit([log_event("Finished 🚀"), event_pb2.Event(run_ended=ended)])
 
-    def _tell(self, measured: Measured, before: Mapping[str, float]) -> None:
-        seconds = int(time.time() - self.run.create_time.seconds)
-        self.reporter.log("Done ✨")
-        days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
-        took = f"Finetuning took {days} days, {hours} hours {minutes} minutes and {seconds % 60} seconds"
-        self.reporter.log(took, event_pb2.SEVERITY_DEBUG)
+    def _measure(self, weights: blob_pb2.Bundle, moment: Moment) -> None:
+        """Measures what the user gets, and records it with what the log says about it in one step."""
+        measured = self.meter.measure(weights, moment)
+        events = [log_event("Done ✨"), log_event(self._took(), event_pb2.SEVERITY_DEBUG)]
+        before = self.committed.before or {}
         for name, value in measured.values.items():
             earlier = f"{before[name]:.5f}" if name in before else "unknown"
-            self.reporter.log(f"Metric: '{name}' before fine-tuning:  {earlier} after fine-tuning: {value:.5f}")
+            events.append(log_event(f"Metric: '{name}' before fine-tuning:  {earlier} after fine-tuning: {value:.5f}"))
+        if self.meter.evaluations:
+            events.insert(0, measured.event(event_pb2.STAGE_AFTER, self.files.store))
+        self.files.commit(events)
+
+    def _took(self) -> str:
+        seconds = int(time.time() - self.run.create_time.seconds)
+        days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
+        return f"Finetuning took {days} days, {hours} hours {minutes} minutes and {seconds % 60} seconds"
 
     def _select(self, trainer: Trainer, progress: Progress) -> tuple[int, blob_pb2.Bundle]:
         """Puts the best epoch's weights into the model, or leaves the last; returns which and what."""
@@ -76,13 +82,14 @@ class Ending:
             self.reporter.log(
                 "No epoch qualified as the best model, so the last weights are kept", event_pb2.SEVERITY_WARNING
             )
-        epoch = best or progress.epoch
-        weights = self.weights[epoch]
+        # Epochs that were trained beyond the one that training ends with are nobody's.
+        epoch = best or progress.decided
+        weights = self.committed.weights[epoch]
         if epoch != progress.epoch:
             self.files.fetch(bundles.refs(weights))
             checkpoint.load(trainer.model, weights, self.files.store)
         if best:
-            self.reporter.log(f"The artifact holds the weights of epoch {best}, the best of {progress.epoch}")
+            self.reporter.log(f"The artifact holds the weights of epoch {best}, the best of {progress.decided}")
         return epoch, weights
 
     def _refine(self, trainer: Trainer, weights: blob_pb2.Bundle) -> blob_pb2.Bundle:

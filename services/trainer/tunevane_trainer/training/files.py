@@ -57,6 +57,10 @@ class Files:
         self.push(ref for event in events for ref in history.event_refs(event))
         self._reporter.commit(events)
 
+    def log(self, text: str, severity: event_pb2.Severity.ValueType = event_pb2.SEVERITY_INFO) -> None:
+        """Queues a line for people."""
+        self._reporter.log(text, severity)
+
     def _patiently(self, move: Callable[[], object]) -> None:
         until = time.monotonic() + GIVE_UP_SECONDS
         while True:

@@ -73,6 +73,9 @@ class Trainer:
     stopping: Callable[[], bool]
     """Tells whether to stop after the batch in hand."""
 
+    between: Callable[[int], None] = lambda _: None
+    """Called within an epoch, between two batches, with the number of those that are done."""
+
     @property
     def batches_per_epoch(self) -> int:
         """Batches of an epoch."""
@@ -102,12 +105,15 @@ class Trainer:
                 rate = (len(losses) - reported) * self.batch_size / max(moment - reported_at, 1e-9)
                 self._report(losses, reported, rate)
                 reported_at, reported = moment, len(losses)
+            if len(losses) < self.batches_per_epoch:
+                self.between(len(losses))
         self.schedule.notify("on_train_epoch_end")
         ended = event_pb2.EpochEnded(
             train_loss=sum(losses) / len(losses), batches=len(losses), seconds=time.perf_counter() - started
         )
         if self.eval_data is not None:
             ended.val_loss = self.validate(self.eval_data)
+            ended.val_batches = batches.count(self.eval_data, self.batch_size)
         return ended
 
     def _step(self, batch: Batch) -> float:

@@ -48,11 +48,12 @@ class Reporter:
         self._thread.start()
 
     def stamp(self, event: event_pb2.Event) -> event_pb2.Event:
-        """Adds time, epoch and step to an event."""
+        """Adds the time to an event, and epoch and step unless it is about an earlier moment."""
         moment = Timestamp()
         moment.GetCurrentTime()
         event.event_time.CopyFrom(moment)
-        event.epoch, event.step = self.epoch, self.step
+        if not event.epoch:
+            event.epoch, event.step = self.epoch, self.step
         return event
 
     def emit(self, *events: event_pb2.Event) -> None:

@@ -27,15 +27,18 @@ class Progress:
     step: int = 0
     """Optimizer steps taken."""
 
+    decided: int = 0
+    """The last epoch whose decisions were applied; before `epoch` where evaluation runs while training does."""
+
     stopped: bool = False
-    """Whether training ends after this epoch."""
+    """Whether training ends after the epoch `decided`."""
 
     callbacks: Mapping[str, State] = field(default_factory=dict)
-    """What every decider remembers, by key."""
+    """What every decider remembers after the epoch `decided`, by key."""
 
 
-def save(progress: Progress, optimizer: torch.optim.Optimizer, store: BlobStore) -> blob_pb2.Bundle:
-    """Stores optimizer and progress."""
+def of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """Returns what an optimizer remembers: its tensors, which it goes on changing, and plain numbers, by name."""
     tensors: dict[str, torch.Tensor] = {}
     numbers: dict[str, object] = {}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -44,12 +47,20 @@ def save(progress: Progress, optimizer: torch.optim.Optimizer, store: BlobStore)
                 tensors[f"{name}.{index}.value"] = value
             else:
                 numbers[f"{name}.{index}.value"] = value
+    return tensors, numbers
+
+
+def save(
+    progress: Progress, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, object], store: BlobStore
+) -> blob_pb2.Bundle:
+    """Stores progress, and what the optimizer remembered at that moment."""
     about = {
         "epoch": progress.epoch,
         "step": progress.step,
+        "decided": progress.decided,
         "stopped": progress.stopped,
         "callbacks": progress.callbacks,
-        "optimizer_numbers": numbers,
+        "optimizer_numbers": dict(numbers),
     }
     return checkpoint.save(tensors, store, {STATE_FILE: json.dumps(about, sort_keys=True).encode()})
 
@@ -63,4 +74,4 @@ def load(bundle: blob_pb2.Bundle, optimizer: torch.optim.Optimizer, store: BlobS
         name, index, _ = key.rsplit(".", 2)
         state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, torch.Tensor) else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(about["epoch"], about["step"], about["stopped"], about["callbacks"])
+    return Progress(about["epoch"], about["step"], about["decided"], about["stopped"], about["callbacks"])

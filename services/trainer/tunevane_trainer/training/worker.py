@@ -11,7 +11,6 @@ from tunevane import log
 from tunevane.api.trainer.v1 import runner_service_pb2, runner_service_pb2_grpc
 from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback import EvaluationCallback
-from tunevane.callback.base import Decision
 from tunevane.callback.components import from_component
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
@@ -20,11 +19,13 @@ from tunevane.nn import checkpoint, device
 from tunevane.rpc.blob_client import BlobClient
 from tunevane.rpc.channel import connect
 from tunevane.storage.blobs import BlobStore
-from tunevane_trainer.training import assembly, state
+from tunevane_trainer.training import assembly, committed, state
 from tunevane_trainer.training.ending import Ending
+from tunevane_trainer.training.epochs import AtOnce, EpochEnds, Parts, WhileTraining
 from tunevane_trainer.training.files import Files
 from tunevane_trainer.training.loop import Stopped, Trainer
-from tunevane_trainer.training.measure import Evaluator, Measured
+from tunevane_trainer.training.measure import Meter
+from tunevane_trainer.training.patience import Moment, PatientEvaluator
 from tunevane_trainer.training.reporter import Reporter, log_event
 from tunevane_trainer.training.settings import WorkerConfig
 
@@ -32,13 +33,6 @@ _log = log.get("worker")
 
 PREEMPTED = 75
 FAILED = 1
-
-_VERDICTS = {
-    "improved": event_pb2.VERDICT_IMPROVED,
-    "not_improved": event_pb2.VERDICT_NOT_IMPROVED,
-    "stop": event_pb2.VERDICT_STOP,
-    "unmeasured": event_pb2.VERDICT_UNSPECIFIED,
-}
 
 
 def run(config: WorkerConfig) -> int:
@@ -105,23 +99,16 @@ class Worker:
         self._preempted = preempted
         self._store = BlobStore(config.blob_dir)
         self._files = Files(self._store, blobs, reporter, preempted, self._stopping)
-        components = [*self._spec.callbacks]
-        callbacks = [from_component(each, f"callbacks[{n}]") for n, each in enumerate(components)]
+        callbacks = [from_component(each, f"callbacks[{n}]") for n, each in enumerate(self._spec.callbacks)]
         self._schedule = Schedule(callbacks, self._spec.model.name, with_val_loss=self._spec.HasField("eval_data"))
         found = [
             (callback, component)
-            for callback, component in zip(callbacks, components, strict=True)
+            for callback, component in zip(callbacks, self._spec.callbacks, strict=True)
             if isinstance(callback, EvaluationCallback)
         ]
-        self._evaluations = sorted(found, key=lambda pair: pair[0].key)
-        self._evaluator = Evaluator(
-            connect(config.evaluator), self._store, reporter, self._stopping, self._run.name, self._spec
-        )
-        self._weights = {
-            event.epoch: event.checkpoint_saved.weights
-            for event in claim.history
-            if event.WhichOneof("kind") == "checkpoint_saved"
-        }
+        evaluator = PatientEvaluator(connect(config.evaluator), self._store, reporter, self._stopping)
+        self._meter = Meter(evaluator, self._store, self._run, sorted(found, key=lambda pair: pair[0].key))
+        self._committed = committed.fold(claim.history)
 
     def _stopping(self) -> bool:
         return self._preempted.is_set() or self._reporter.cancelled.is_set()
@@ -140,17 +127,16 @@ class Worker:
             batches_per_epoch=trainer.batches_per_epoch,
         )
         self._reporter.commit([event_pb2.Event(run_started=started)])
-        before = self._before(pretrained)
+        self._before(pretrained)
         self._schedule.notify("on_fit_begin")
         try:
-            while progress.epoch < trainer.epochs and not progress.stopped:
-                progress = self._epoch(trainer, progress)
+            progress = self._epochs(trainer, progress)
         except Exception:
             self._schedule.notify("on_exception")
             raise
         self._schedule.notify("on_fit_end")
-        ending = Ending(self._run, self._schedule, self._files, self._reporter, self._measure, self._weights)
-        ending.finish(trainer, progress, before)
+        ending = Ending(self._run, self._schedule, self._files, self._reporter, self._meter, self._committed)
+        ending.finish(trainer, progress)
 
     def _resume(self, trainer: Trainer) -> state.Progress:
         if not self._claim.HasField("last_checkpoint"):
@@ -159,71 +145,44 @@ class Worker:
         self._files.fetch([*bundles.refs(saved.weights), *bundles.refs(saved.training_state)])
         checkpoint.load(trainer.model, saved.weights, self._store)
         progress = state.load(saved.training_state, trainer.optimizer, self._store)
+        for epoch in range(progress.decided + 1, progress.epoch):
+            self._files.fetch(bundles.refs(self._committed.weights[epoch]))
         self._reporter.epoch = progress.epoch
         self._reporter.log(f"Resuming after epoch {progress.epoch}")
         return progress
 
-    def _measure(self, weights: blob_pb2.Bundle) -> Measured:
-        if not self._evaluations:
-            return Measured()
-        return self._evaluator.measure(self._evaluations, weights)
+    def _before(self, pretrained: blob_pb2.Bundle) -> None:
+        if self._committed.before is not None or not self._meter.evaluations:
+            return
+        measured = self._meter.measure(pretrained, Moment(0, 0))
+        warnings = [log_event(warning, event_pb2.SEVERITY_WARNING) for warning in measured.warnings]
+        self._files.commit([measured.event(event_pb2.STAGE_BEFORE, self._store), *warnings])
+        self._committed.before = measured.values
 
-    def _remembered(self, stage: event_pb2.Stage.ValueType) -> dict[str, float] | None:
-        for event in self._claim.history:
-            if event.WhichOneof("kind") == "metrics_measured" and event.metrics_measured.stage == stage:
-                return dict(event.metrics_measured.metrics.values)
-        return None
-
-    def _before(self, pretrained: blob_pb2.Bundle) -> dict[str, float]:
-        remembered = self._remembered(event_pb2.STAGE_BEFORE)
-        if remembered is not None or not self._evaluations:
-            return remembered or {}
-        measured = self._measure(pretrained)
-        self._files.commit([measured.event(event_pb2.STAGE_BEFORE, self._store)])
-        self._warn(measured)
-        return measured.values
-
-    def _warn(self, measured: Measured) -> None:
-        for warning in measured.warnings:
-            self._reporter.log(warning, event_pb2.SEVERITY_WARNING)
-
-    def _epoch(self, trainer: Trainer, progress: state.Progress) -> state.Progress:
-        """Trains an epoch, measures, decides, and records it all in one step."""
-        number = progress.epoch + 1
-        self._reporter.epoch = number
-        self._schedule.notify("on_epoch_begin")
-        ended = trainer.train_epoch(number)
-        weights = checkpoint.save(trainer.model.state_dict(), self._store)
-        measured = self._measure(weights)
-        values = {"train_loss": ended.train_loss, **measured.values}
-        if ended.HasField("val_loss"):
-            values["val_loss"] = ended.val_loss
-        states, decisions = self._schedule.decide(progress.callbacks, number, values)
-        stopped = any(decision.verdict == "stop" for decision in decisions)
-        after = state.Progress(number, self._reporter.step, stopped, states)
-        events = [event_pb2.Event(epoch_ended=ended)]
-        if measured.values:
-            events.append(measured.event(event_pb2.STAGE_EPOCH, self._store))
-        events.extend(_decision_event(decision) for decision in decisions)
-        events.extend(log_event(warning, event_pb2.SEVERITY_WARNING) for warning in measured.warnings)
-        events.extend(log_event(decision.reason) for decision in decisions if decision.reason)
-        saved = event_pb2.CheckpointSaved(
-            weights=weights, training_state=state.save(after, trainer.optimizer, self._store)
+    def _epochs(self, trainer: Trainer, progress: state.Progress) -> state.Progress:
+        """Trains epoch after epoch, until all are trained or a decision ends training."""
+        parts = Parts(self._schedule, self._files, self._committed, self._meter, self._stopping)
+        ends: EpochEnds = (
+            WhileTraining(parts, progress, self._meter.lag) if self._meter.lag else AtOnce(parts, progress)
         )
-        events.append(event_pb2.Event(checkpoint_saved=saved))
-        self._files.commit(events)
-        self._weights[number] = weights
-        self._schedule.notify("on_epoch_end")
-        return after
+        trainer.between = lambda batches_done: self._interval(trainer, ends, batches_done)
+        try:
+            for epoch in range(progress.epoch + 1, trainer.epochs + 1):
+                if not ends.goes_on(epoch):
+                    break
+                self._reporter.epoch = epoch
+                self._schedule.notify("on_epoch_begin")
+                ends.ended(trainer, epoch, trainer.train_epoch(epoch))
+                self._schedule.notify("on_epoch_end")
+            finished = ends.finish()
+            if self._stopping():
+                raise Stopped
+        finally:
+            ends.close()
+        return finished
 
-
-def _decision_event(decision: Decision) -> event_pb2.Event:
-    made = event_pb2.DecisionMade(
-        callback=decision.callback,
-        verdict=_VERDICTS[decision.verdict],
-        reason=decision.reason,
-        monitor=decision.monitor,
-        value=decision.value,
-        patience_left=decision.patience_left,
-    )
-    return event_pb2.Event(decision_made=made)
+    def _interval(self, trainer: Trainer, ends: EpochEnds, batches_done: int) -> None:
+        due = self._meter.due(batches_done)
+        # An epoch that is trained again after a loss has the same metrics at the same steps.
+        if due and self._reporter.step not in self._committed.intervals:
+            ends.interval(trainer, self._reporter.epoch, due)
