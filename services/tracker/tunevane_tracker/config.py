@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -55,6 +56,15 @@ class TrackerConfig:
     wandb_transmit_seconds: float = 15.0
     """How often W&B gets what has gathered; below 1 the wandb package takes its own default."""
 
+    wandb_retry_seconds: float = 300.0
+    """How often W&B is tried again while it cannot be used; runs that were kept offline are sent then."""
+
+    sinks: tuple[str, ...] = ()
+    """Further places that runs are mirrored to, by name: `jsonl`, `mlflow`, `tensorboard`, or a plug-in's."""
+
+    sinks_dir: Path | None = None
+    """Where those that write files write them, each into a folder of its name; None takes `sinks` in `state_dir`."""
+
     max_runs: int = 100_000
     """Runs that are kept; the events of further ones are refused."""
 
@@ -71,6 +81,8 @@ class TrackerConfig:
                 yield Problem(name, f"must be at least 1, not {getattr(self, name)}")
         if self.wandb_transmit_seconds < 1:
             yield Problem("wandb_transmit_seconds", f"must be at least 1, not {self.wandb_transmit_seconds}")
+        if not 0 < self.wandb_retry_seconds < math.inf:
+            yield Problem("wandb_retry_seconds", f"must be above 0 and finite, not {self.wandb_retry_seconds}")
         if self.drain_seconds < 0:
             yield Problem("drain_seconds", f"must not be negative, not {self.drain_seconds}")
         for name in ("wandb_base_url", "public_url"):

@@ -89,10 +89,19 @@ class Cursors:
         return {str(sink): int(count) for sink, count in rows}
 
     def behind(self, sink: str, mark: str) -> list[TrackedRun]:
-        """Lists the runs with `mark` in their config and with events that a sink does not have, oldest first."""
+        """Lists the runs with `mark`, if any, in their config and events that a sink does not have, oldest first."""
         query = (
             "SELECT r.uid FROM runs r LEFT JOIN cursors c ON c.run = r.number AND c.sink = ? "
-            "WHERE r.acked > coalesce(c.delivered, 0) AND instr(r.config, ?) ORDER BY r.number"
+            "WHERE r.acked > coalesce(c.delivered, 0) AND (? = '' OR instr(r.config, ?)) ORDER BY r.number"
+        )
+        return [self._journal.run(row[0]) for row in self._journal.query(query, (sink, mark, mark))]
+
+    def unfinished(self, sink: str, mark: str) -> list[TrackedRun]:
+        """Lists the ended runs with `mark` in their config that a sink was given whole but did not complete."""
+        query = (
+            "SELECT r.uid FROM runs r JOIN cursors c ON c.run = r.number AND c.sink = ? "
+            "WHERE r.ended IS NOT NULL AND c.delivered >= r.acked AND c.finished = 0 AND instr(r.config, ?) "
+            "ORDER BY r.number"
         )
         return [self._journal.run(row[0]) for row in self._journal.query(query, (sink, mark))]
 

@@ -133,8 +133,10 @@ class Delivery:
         if not events:
             return False
         aside = set(self._cursors.put_aside(self.sink.name, run))
-        self.sink.deliver(run, [event for event in events if event.sequence not in aside])
-        self._cursors.move(self.sink.name, run, max(delivered, events[-1].sequence)).result()
+        through = events[-1].sequence
+        self.sink.deliver(run, [event for event in events if event.sequence not in aside], through)
+        # Back, when the sink noticed that it has lost something.
+        self._cursors.move(self.sink.name, run, self.sink.position(run, through)).result()
         return True
 
     def _failed(self, task: _Task, reason: str) -> float:

@@ -39,6 +39,11 @@ class Notices:
         query = "SELECT 1 FROM notices WHERE run = ? AND kind = ?"
         return bool(self._journal.query(query, (run.number, kind)))
 
+    def text(self, run: TrackedRun, kind: str) -> str | None:
+        """Returns the line of a kind; None when there is none."""
+        rows = self._journal.query("SELECT text FROM notices WHERE run = ? AND kind = ?", (run.number, kind))
+        return str(rows[0][0]) if rows else None
+
     def take(self, run: TrackedRun, first_sequence: int) -> Future[list[str]]:
         """Hands over lines.
 

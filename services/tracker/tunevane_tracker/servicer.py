@@ -74,8 +74,7 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         for delivery in self._deliveries:
             delivery.offer(done.run)
         if not self._welcome.greeted(done.run):
-            # Off the loop: it may wait for a link.
-            await asyncio.to_thread(self._welcome.greet, done.run)
+            await self._welcome.greet(done.run)
         first = batch.first or done.acked + 1
         lines: list[str] = []
         if self._notices.waiting(done.run, first, repeated=done.duplicates > 0):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Protocol
 
 from tunevane_tracker.journal import TrackedRun
 from tunevane_tracker.notices import Notices
 
-LINK_SECONDS = 2.0
-"""How long a run waits for the link of W&B before it gets the tracker's own."""
+LINK_SECONDS = 1.5
+"""How long a run waits for the link of W&B before it gets the tracker's own: the line is there within 2 s."""
 
 VIEW = "view"
 
@@ -20,8 +23,8 @@ class LinkSource(Protocol):
     def wants(self, run: TrackedRun) -> bool:
         """Tells whether there may be a link."""
 
-    def link(self, run: TrackedRun, timeout_seconds: float) -> str | None:
-        """Waits for the link; None when there is none, or not in time."""
+    def link(self, run: TrackedRun) -> Future[str | None]:
+        """Returns the link, to come; None when there is none."""
 
 
 class Welcome:
@@ -40,13 +43,18 @@ class Welcome:
         with self._lock:
             return run.uid in self._greeted
 
-    def greet(self, run: TrackedRun) -> None:
+    async def greet(self, run: TrackedRun) -> None:
         """Adds the line unless the run has it; a run's first call waits for the link, later ones do not."""
         with self._lock:
             if run.uid in self._greeted:
                 return
             self._greeted.add(run.uid)
-        if self._notices.has(run, VIEW):
+        if await asyncio.to_thread(self._notices.has, run, VIEW):
             return
-        link = self._links.link(run, LINK_SECONDS) if self._links.wants(run) else None
-        self._notices.add(run, VIEW, f"View run at {link or f'{self._base_url}/runs/{run.name}'}").result()
+        link = None
+        if self._links.wants(run):
+            with suppress(TimeoutError):
+                # No thread waits: hundreds of runs may begin while W&B does not answer.
+                link = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._links.link(run))), LINK_SECONDS)
+        text = f"View run at {link or f'{self._base_url}/runs/{run.name}'}"
+        await asyncio.wrap_future(self._notices.add(run, VIEW, text))

@@ -23,6 +23,7 @@ class Recorder:
 
     name = "recorder"
     workers = 1
+    marker = ""
 
     def __init__(self, act: Callable[[list[int]], None]) -> None:
         self._act = act
@@ -36,7 +37,7 @@ class Recorder:
     def position(self, run: TrackedRun, delivered: int) -> int:
         return delivered
 
-    def deliver(self, run: TrackedRun, events: Sequence[Event]) -> None:
+    def deliver(self, run: TrackedRun, events: Sequence[Event], through: int) -> None:
         sequences = [event.sequence for event in events]
         self._act(sequences)
         self.taken += sequences

@@ -31,6 +31,9 @@ class Sink(Protocol):
     workers: int
     """How many runs it can be handed at the same time, each from a thread of its own."""
 
+    marker: str
+    """Text that is in the configuration of every run that it wants; empty when it may want any run."""
+
     def wants(self, run: TrackedRun) -> bool:
         """Tells whether a run is mirrored to this sink."""
 
@@ -44,8 +47,13 @@ class Sink(Protocol):
 
         """
 
-    def deliver(self, run: TrackedRun, events: Sequence[Event]) -> None:
-        """Takes the next events; it has them safely when this returns.
+    def deliver(self, run: TrackedRun, events: Sequence[Event], through: int) -> None:
+        """Takes the next events; those up to what `position` says then are safe when this returns.
+
+        Args:
+            run: Which run.
+            events: In order, without those that were put aside; may be empty.
+            through: Number that these events reach to, events that were put aside included.
 
         Raises:
             SinkUnavailableError: It cannot take them now.

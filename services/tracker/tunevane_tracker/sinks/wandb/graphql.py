@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 
 TIMEOUT_SECONDS = 3.0
 """For each question, name resolution included."""
@@ -19,7 +20,8 @@ ANONYMOUS = "mutation CreateAnonymousApiKey { createAnonymousEntity(input: {}) {
 VIEWER = "query Viewer { viewer { id entity } }"
 HISTORY = (
     "query RunResumeStatus($project: String, $entity: String, $name: String!) "
-    "{ model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { historyLineCount } } }"
+    "{ model(name: $project, entityName: $entity) "
+    "{ bucket(name: $name, missingOk: true) { historyLineCount historyTail } } }"
 )
 
 
@@ -57,8 +59,19 @@ def anonymous_key(base_url: str) -> str:
     return key
 
 
-def history_rows(base_url: str, key: str, entity: str, project: str, run: str) -> int | None:
-    """Counts the rows that the server has of a run; None when it does not say.
+@dataclass(frozen=True)
+class Stored:
+    """What a server has of a run."""
+
+    rows: int
+    """Rows of its history."""
+
+    last_step: int | None
+    """Step of the last one; None when there is none, or the server does not say."""
+
+
+def stored(base_url: str, key: str, entity: str, project: str, run: str) -> Stored | None:
+    """Asks what the server has of a run; None when it does not say.
 
     Raises:
         RefusedError: The key does not work.
@@ -66,8 +79,19 @@ def history_rows(base_url: str, key: str, entity: str, project: str, run: str) -
 
     """
     answer = _ask(base_url, key, HISTORY, {"entity": entity, "project": project, "name": run})
-    count = _at(answer, "data", "model", "bucket", "historyLineCount")
-    return count if isinstance(count, int) else None
+    bucket = _at(answer, "data", "model", "bucket")
+    count = _at(bucket, "historyLineCount")
+    return Stored(count, _last_step(_at(bucket, "historyTail"))) if isinstance(count, int) else None
+
+
+def _last_step(tail: object) -> int | None:
+    """Reads the step of the last row: the tail is a JSON list of rows, each JSON again."""
+    try:
+        rows = json.loads(str(tail))
+        step = json.loads(rows[-1])["_step"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return int(step) if isinstance(step, int | float) else None
 
 
 def _at(answer: object, *path: str) -> object:
@@ -109,7 +133,9 @@ def _post(base_url: str, key: str, query: str, variables: Mapping[str, str]) -> 
             raise RefusedError from None
         raise AwayError(f"answered with status {error.code}") from None
     except (OSError, http.client.HTTPException) as error:
+        # The system's words or the class only: what a server answered may repeat the key to us.
         reason = getattr(error, "reason", error)
-        raise AwayError(f"cannot be reached ({getattr(reason, 'strerror', None) or reason})") from None
+        words = getattr(reason, "strerror", None) or type(reason).__name__
+        raise AwayError(f"cannot be reached ({words})") from None
     except ValueError:
         raise AwayError("answered something that is not JSON") from None

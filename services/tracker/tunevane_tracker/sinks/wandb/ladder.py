@@ -17,9 +17,6 @@ from tunevane_tracker.sinks.wandb.graphql import AwayError, RefusedError, anonym
 
 _log = log.get("tracker.wandb")
 
-RETRY_SECONDS = 300.0
-"""How long offline lasts before the ladder is climbed again."""
-
 
 @dataclass(frozen=True)
 class Account:
@@ -39,12 +36,19 @@ class Account:
 
 
 class Ladder:
-    """Climbs once and remembers the step; offline is tried again after `RETRY_SECONDS`."""
+    """Climbs once and remembers the step; offline is tried again after a while."""
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], monotonic: Callable[[], float], *, offline: bool = False
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        monotonic: Callable[[], float],
+        *,
+        offline: bool = False,
+        retry_seconds: float = 300.0,
     ) -> None:
         """Keeps the anonymous key in `folder`; `offline` stays on the last step."""
+        self._retry_seconds = retry_seconds
         self._file = folder / "anonymous.json"
         self._environ = environ
         self._monotonic = monotonic
@@ -52,11 +56,18 @@ class Ladder:
         self._lock = threading.Lock()
         self._found: Account | None = None
         self._climbed = 0.0
+        self._climbing_since: float | None = None
 
     @property
     def kind(self) -> str:
         """The step that holds; empty before the first climb."""
         return "offline" if self._offline else "" if self._found is None else self._found.kind
+
+    @property
+    def climbing_seconds(self) -> float:
+        """How long a climb has been under way; 0 when none is."""
+        since = self._climbing_since
+        return 0.0 if since is None else self._monotonic() - since
 
     def account(self, base_url: str) -> Account:
         """Returns how the server at `base_url` is used; takes some seconds when it has to find out."""
@@ -65,10 +76,15 @@ class Ladder:
             return Account("offline", base_url, reason="the tracker is set to offline")
         with self._lock:
             found = self._found
-            if found is not None and found.kind == "offline" and self._monotonic() - self._climbed > RETRY_SECONDS:
+            age_seconds = self._monotonic() - self._climbed
+            if found is not None and found.kind == "offline" and age_seconds > self._retry_seconds:
                 found = None
             if found is None:
-                self._found = found = self._climb(base_url)
+                self._climbing_since = self._monotonic()
+                try:
+                    self._found = found = self._climb(base_url)
+                finally:
+                    self._climbing_since = None
                 self._climbed = self._monotonic()
                 _log.info("wandb mode=%s reason=%s", found.kind, found.reason or "-")
             return found
@@ -87,9 +103,9 @@ class Ladder:
             return Account("anonymous", base_url, self._anonymous_key(base_url))
         except RefusedError:
             whose = "the API key" if key else "anonymous runs"
-            return Account("offline", base_url, reason=f"{base_url} refuses {whose}")
+            return Account("offline", base_url, reason=f"{_shown(base_url)} refuses {whose}")
         except AwayError as error:
-            return Account("offline", base_url, reason=f"{base_url} {error}")
+            return Account("offline", base_url, reason=f"{_shown(base_url)} {error}")
 
     def _operator_key(self, base_url: str) -> str:
         if key := self._environ.get("WANDB_API_KEY", "").strip():
@@ -129,3 +145,9 @@ class Ladder:
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(dict(keys), file)
         scratch.replace(self._file)
+
+
+def _shown(base_url: str) -> str:
+    """Leaves a name and a password out of an address."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -6,8 +6,8 @@ The step of a row is the event's sequence number, so that a row which is sent ag
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tunevane.api.type.v1.event_pb2 import (
@@ -18,15 +18,34 @@ from tunevane.api.type.v1.event_pb2 import (
     Event,
     MetricsMeasured,
     RunEnded,
+    RunStarted,
     StepReported,
 )
+from tunevane.core import examples
 from tunevane_tracker.state import VERDICTS
 
 CALLBACK = "wandb-logger"
 """Name of the callback that asks for the mirror."""
 
+MAX_STEP_ROWS = 50_000
+"""Rows of single steps per run: W&B is made for fewer than 100,000 points of a metric."""
+
 Op = Literal["row", "summary", "finish"]
 Values = dict[str, float | int | str]
+
+
+EXAMPLE_COLUMNS = ("evaluation", "query", "rank", "id", "text", "score", "relevant")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table within a row."""
+
+    columns: Sequence[str]
+    """Names of the columns."""
+
+    data: Sequence[Sequence[float | int | str | bool]]
+    """Rows, as long as `columns`."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +61,13 @@ class Command:
     values: Values
     """What to log, fit for JSON; `exit_code` for `finish`."""
 
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    """Tables of a row."""
+
     def as_json(self) -> dict[str, object]:
         """Returns the message for the child."""
-        return {"op": self.op, "sequence": self.sequence, "values": self.values}
+        tables = {name: {"columns": table.columns, "data": table.data} for name, table in self.tables.items()}
+        return {"op": self.op, "sequence": self.sequence, "values": self.values, "tables": tables}
 
 
 def options(config: Mapping[str, object]) -> Mapping[str, object] | None:
@@ -55,6 +78,11 @@ def options(config: Mapping[str, object]) -> Mapping[str, object] | None:
             found = callback.get("options")
             return found if isinstance(found, Mapping) else {}
     return None
+
+
+def clean_number(value: float) -> float:
+    """Returns a number that a table can hold; one that is not finite becomes 0."""
+    return value if math.isfinite(value) else 0.0
 
 
 def clean(value: object) -> object:
@@ -75,17 +103,30 @@ class Rows:
         """Takes the options of the callback."""
         self._by_batch = chosen.get("metrics_logger_step", "epoch") == "batch"
         self._zero_shot = chosen.get("log_zero_shot", True) is not False
+        every = chosen.get("every_n_steps")
+        self._every: int | None = every if isinstance(every, int) else None
+        self._planned_rows = 0
+        self._step_rows = 0
         self._learning_rate: float | None = None
 
     def commands(self, event: Event) -> list[Command]:
         """Lists what an event means for W&B; often nothing."""
-        return [Command(op, event.sequence, _clean_values(values)) for op, values in self._commands(event)]
+        made = [Command(op, event.sequence, _clean_values(values)) for op, values in self._commands(event)]
+        tables = self._tables(event)
+        if not tables:
+            return made
+        # A table belongs to the row of its event; what the artifact finds has a row of its own.
+        rows = [each for each in made if each.op == "row"] or [Command("row", event.sequence, {"epoch": event.epoch})]
+        others = [each for each in made if each.op != "row"]
+        return [*others, Command("row", event.sequence, rows[0].values, tables)]
 
     def _commands(self, event: Event) -> Iterator[tuple[Op, Values]]:
         kind = event.WhichOneof("kind")
-        if kind == "step_reported":
+        if kind == "run_started":
+            self._plan(event.run_started)
+        elif kind == "step_reported":
             self._learning_rate = event.step_reported.learning_rate
-            if self._by_batch:
+            if self._by_batch and self._chosen(event):
                 yield "row", _step(event, event.step_reported)
         elif kind == "epoch_ended":
             yield "row", self._epoch(event, event.epoch_ended)
@@ -95,6 +136,30 @@ class Rows:
             yield "row", _decision(event, event.decision_made)
         elif kind == "run_ended":
             yield from _end(event.run_ended)
+
+    def _plan(self, started: RunStarted) -> None:
+        self._planned_rows = started.epochs * started.batches_per_epoch
+
+    def _chosen(self, event: Event) -> bool:
+        """Thins the rows of single steps; a function of the events so far, so that a replay chooses the same."""
+        every = self._every or max(1, math.ceil(self._planned_rows / MAX_STEP_ROWS))
+        if event.step % every or self._step_rows >= MAX_STEP_ROWS:
+            return False
+        self._step_rows += 1
+        return True
+
+    def _tables(self, event: Event) -> dict[str, Table]:
+        measured = event.metrics_measured
+        stage = {STAGE_BEFORE: "before", STAGE_AFTER: "after"}.get(measured.stage, "")
+        if not stage or (stage == "before" and not self._zero_shot):
+            return {}
+        data = [
+            (name, query.text or query.id, rank, match.id, match.text, clean_number(match.score), match.relevant)
+            for name, queries in examples.read_json(measured.shown_examples).items()
+            for query in queries
+            for rank, match in enumerate(query.results, 1)
+        ]
+        return {f"examples/{stage}": Table(EXAMPLE_COLUMNS, data)} if data else {}
 
     def _epoch(self, event: Event, ended: EpochEnded) -> Values:
         # With a row per batch, `train/loss` is the curve of the batches; the mean has a name of its own.

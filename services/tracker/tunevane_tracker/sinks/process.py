@@ -1,14 +1,15 @@
-"""The parent's end of the pipe to a process that runs wandb."""
+"""The parent's end of the pipe to a sink's process: a JSON object a line, in both directions."""
 
 from __future__ import annotations
 
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -16,46 +17,42 @@ from typing import IO
 ANSWER_SECONDS = 90.0
 """A child that says nothing for longer is killed."""
 
-_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-
 
 class ChildDiedError(Exception):
     """The process is gone; the sentence says how."""
 
 
-def environment(home: Path, folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns what the child sees: of the user only paths and proxies, and all folders below `home`."""
-    kept = {name: environ[name] for name in (*_KEPT, *_PROXIES) if name in environ}
-    places = {
-        "HOME": home,
-        "TMPDIR": home / "tmp",
-        "WANDB_DIR": folder,
-        "WANDB_CACHE_DIR": home / "cache",
-        "WANDB_CONFIG_DIR": home / "config",
-        "WANDB_DATA_DIR": home / "data",
-        "WANDB_ARTIFACT_DIR": home / "artifacts",
-    }
-    for place in places.values():
-        place.mkdir(parents=True, exist_ok=True)
-    # Errors within the wandb package are not reported to its makers.
-    return {**kept, **{name: str(place.resolve()) for name, place in places.items()}, "WANDB_ERROR_REPORTING": "false"}
-
-
 class ChildProcess:
     """One child: send a message and get the answer, or learn that it died."""
 
-    def __init__(self, home: Path, folder: Path, environ: Mapping[str, str]) -> None:
-        """Starts the process; `folder` is for the files of its run."""
-        env = environment(home, folder, environ)
+    def __init__(
+        self,
+        what: str,
+        arguments: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        on_remark: Callable[[dict[str, object]], None] | None = None,
+    ) -> None:
+        """Starts the process.
+
+        Args:
+            what: Whose process it is, for sentences.
+            arguments: For the interpreter, after its own options.
+            folder: Where it works and keeps its log.
+            env: All that it sees of the environment.
+            on_remark: Gets what the child says without having been asked; called from a thread.
+
+        """
+        self._what = what
+        self._on_remark = on_remark
         with open(folder / "process.log", "ab", opener=_private) as log_file:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tunevane_tracker.sinks.wandb.child"],
+                [sys.executable, "-P", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log_file,
                 cwd=folder,
-                env=env,
+                env=dict(env),
                 # Ctrl-C in a terminal is the tracker's affair.
                 start_new_session=True,
             )
@@ -88,35 +85,39 @@ class ChildProcess:
             pass
         except queue.Empty:
             self.kill()
-            raise ChildDiedError(f"wandb did not answer within {timeout_seconds:.0f} s") from None
+            raise ChildDiedError(f"{self._what} did not answer within {timeout_seconds:.0f} s") from None
         answer: dict[str, object] = json.loads(line) if line else {}
         if not line or answer.get("op") == "failed":
             self.kill()
             how = answer.get("error") or f"exit status {self._process.returncode}"
-            raise ChildDiedError(f"the wandb process failed ({how})")
+            raise ChildDiedError(f"the {self._what} process failed ({how})")
         return answer
 
     def kill(self) -> None:
-        """Ends the process at once and waits until it is gone."""
-        self._process.kill()
-        self._end()
-
-    def wait(self, timeout_seconds: float) -> None:
-        """Lets a process that has finished its run end."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_seconds)
-        self.kill()
-
-    def _end(self) -> None:
+        """Ends the process and those that it started, at once, and waits until it is gone."""
+        if self._process.returncode is None:
+            # Not waited for, so its number, which is that of its group, cannot be anybody else's.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         with suppress(OSError):
             self._stdin.close()
         self._reader.join()
 
+    def wait(self, timeout_seconds: float) -> None:
+        """Lets a process that has finished its work end."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_seconds)
+        self.kill()
+
     def _read(self, stdout: IO[bytes]) -> None:
         with stdout:
             for line in stdout:
-                self._answers.put(line)
+                if line.startswith(b'{"op": "remark"'):
+                    if self._on_remark is not None:
+                        self._on_remark(json.loads(line))
+                else:
+                    self._answers.put(line)
         # The end of the pipe is an answer too: there will be no other.
         self._answers.put(b"")
 
