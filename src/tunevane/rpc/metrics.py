@@ -116,6 +116,8 @@ class _Call:
     def __enter__(self) -> None:
         self._began = time.perf_counter()
         self._metrics.started.labels(*self._labels).inc()
+        # Shown as zero before it happens: an increase that begins at one is none to Prometheus.
+        self._metrics.handled.labels(*self._labels, "INTERNAL")
         self._metrics.in_flight.labels(*self._labels).inc()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
