@@ -10,7 +10,8 @@ import pytest
 from support.tracker_events import whole_run
 from tunevane_tracker.book import Book
 from tunevane_tracker.journal import Journal
-from tunevane_tracker.sinks.prometheus import MAX_FINISHED, SHOWN_AFTER_END_SECONDS, RunCollector, split_metric
+from tunevane_tracker.sinks.families import split_metric
+from tunevane_tracker.sinks.prometheus import MAX_FINISHED, SHOWN_AFTER_END_SECONDS, RunCollector
 
 RUN = whole_run(epochs=1)
 

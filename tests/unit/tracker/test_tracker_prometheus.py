@@ -14,7 +14,8 @@ from tunevane.api.type.v1.event_pb2 import STAGE_EPOCH, Event, MetricsMeasured, 
 from tunevane.api.type.v1.metric_pb2 import MetricSet
 from tunevane_tracker.book import Book
 from tunevane_tracker.journal import Journal
-from tunevane_tracker.sinks.prometheus import MAX_SERIES, RunCollector, split_metric
+from tunevane_tracker.sinks.families import split_metric
+from tunevane_tracker.sinks.prometheus import MAX_SERIES, RunCollector
 
 
 class Clock:

@@ -1,14 +1,13 @@
 """Shows the newest runs, and the tracker itself, to Prometheus.
 
-Labels are bounded: run ids are on live families only, those leave 15 minutes after a run's end, and a budget
-of series decides how many runs are shown; how many are not is a series of its own.
+Run ids are on live families only, those leave 15 minutes after a run's end, and a budget of series decides how
+many runs are shown; how many are not is a series of its own.
 """
 
 from __future__ import annotations
 
-import re
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +17,8 @@ from tunevane_tracker.book import Book
 from tunevane_tracker.cursors import Cursors
 from tunevane_tracker.delivery import Delivery
 from tunevane_tracker.journal import Journal, TrackedRun
+from tunevane_tracker.sinks.context import SinkContext
+from tunevane_tracker.sinks.families import FAMILIES, Sample, samples
 from tunevane_tracker.state import RunState
 
 SHOWN_AFTER_END_SECONDS = 15 * 60.0
@@ -32,58 +33,10 @@ MAX_SERIES = 4500
 MAX_RUNS = 400
 """Runs that are looked at; each needs more than ten series."""
 
-MAX_SCORES = 25
-"""Metrics shown of one run."""
 
-STATES = ("pending", "running", "succeeded", "failed", "cancelled")
-
-_CUTOFF = re.compile(r"^(?P<metric>.+?)(?:@|_at_)(?P<k>\d+)$")
-
-
-def split_metric(name: str) -> tuple[str, str]:
-    """Splits `minilm_ndcg@10` into (`minilm_ndcg`, `10`); a metric without a number has an empty k."""
-    match = _CUTOFF.match(name)
-    return (match["metric"], match["k"]) if match else (name, "")
-
-
-@dataclass(frozen=True)
-class _Row:
-    """The values of one run, taken out of its state."""
-
-    run: TrackedRun
-    status: str
-    step: int
-    epoch: int
-    best_epoch: int
-    last_event_seconds: float
-    train_loss: float | None
-    val_loss: float | None
-    learning_rate: float | None
-    patience_left: int | None
-    checkpoints: dict[str, int]
-    phases: dict[str, dict[str, float]]
-
-    def series(self) -> int:
-        """Counts the series that the row needs, at most."""
-        return 12 + len(STATES) + len(self.checkpoints) + sum(len(values) for values in self.phases.values())
-
-
-def _row(run: TrackedRun, state: RunState) -> _Row:
-    phases = {phase: dict(sorted(values.items())[:MAX_SCORES]) for phase, values in state.phases().items()}
-    return _Row(
-        run,
-        state.status,
-        state.step,
-        state.epoch,
-        state.best_epoch,
-        state.last_event_seconds,
-        state.train_loss,
-        state.val_loss,
-        state.learning_rate,
-        state.patience_left,
-        dict(state.checkpoints),
-        phases,
-    )
+def sink(context: SinkContext) -> PrometheusSink:
+    """Makes the sink for a tracker."""
+    return PrometheusSink(context.book)
 
 
 class PrometheusSink:
@@ -91,6 +44,7 @@ class PrometheusSink:
 
     name = "prometheus"
     workers = 1
+    marker = ""
 
     def __init__(self, book: Book) -> None:
         """Keeps its values in the book."""
@@ -104,7 +58,7 @@ class PrometheusSink:
         """After a restart the memory is empty, whatever the record says."""
         return self._book.sequence(run)
 
-    def deliver(self, run: TrackedRun, events: Sequence[Event]) -> None:
+    def deliver(self, run: TrackedRun, events: Sequence[Event], through: int) -> None:
         """Folds events in."""
         self._book.add(run, events)
 
@@ -126,66 +80,39 @@ class RunCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yields the families."""
-        rows, left_out = self._rows()
+        runs, left_out = self._runs()
+        yield GaugeMetricFamily("tunevane_tracker_runs_shown", "Runs that are shown.", len(runs))
         yield GaugeMetricFamily(
             "tunevane_tracker_runs_left_out", "Live runs that are not shown, because there are too many.", left_out
         )
-        info = GaugeMetricFamily(
-            "tunevane_run_info", "What a run is.", labels=["run_id", "name", "model", "loss_fn", "dataset"]
-        )
-        state = GaugeMetricFamily("tunevane_run_state", "1 for the state that a run is in.", labels=["run_id", "state"])
-        score = GaugeMetricFamily(
-            "tunevane_run_retrieval_score",
-            "Retrieval metrics by phase of fine-tuning.",
-            labels=["run_id", "metric", "k", "phase"],
-        )
-        steps = CounterMetricFamily("tunevane_run_train_steps", "Optimizer steps taken.", labels=["run_id"])
-        checkpoints = CounterMetricFamily("tunevane_run_checkpoints", "Weights stored.", labels=["run_id", "reason"])
-        gauges: dict[str, tuple[str, Callable[[_Row], float | None]]] = {
-            "epoch": ("Epoch under way, from 1.", lambda row: row.epoch),
-            "train_loss": ("Newest training loss.", lambda row: row.train_loss),
-            "val_loss": ("Newest validation loss.", lambda row: row.val_loss),
-            "learning_rate": ("Newest learning rate.", lambda row: row.learning_rate),
-            "best_epoch": ("Epoch whose weights are the best so far; 0 before any.", lambda row: row.best_epoch),
-            "early_stop_patience_left": ("Epochs that may pass without improvement.", lambda row: row.patience_left),
-            "last_event_time_seconds": ("When the newest event happened.", lambda row: row.last_event_seconds),
+        made = {
+            family.name: Metric(family.name.removesuffix("_total"), family.text, family.kind) for family in FAMILIES
         }
-        for row in rows:
-            uid, config = row.run.uid, row.run.config
-            labels = [str(config.get(key, ""))[:200] for key in ("model", "loss", "dataset")]
-            info.add_metric([uid, row.run.name, *labels], 1.0)
-            for each in STATES:
-                state.add_metric([uid, each], float(each == row.status))
-            steps.add_metric([uid], row.step)
-            for reason, count in row.checkpoints.items():
-                checkpoints.add_metric([uid, reason], count)
-            for phase, values in row.phases.items():
-                for name, value in values.items():
-                    score.add_metric([uid, *split_metric(name), phase], value)
-        yield from (info, state, steps, checkpoints, score)
-        for name, (text, value_of) in gauges.items():
-            family = GaugeMetricFamily(f"tunevane_run_{name}", text, labels=["run_id"])
-            for row in rows:
-                found = value_of(row)
-                if found is not None:
-                    family.add_metric([row.run.uid], found)
-            yield family
+        labels = {family.name: family.labels for family in FAMILIES}
+        for found in runs:
+            for name, values, value in found:
+                made[name].add_sample(name, dict(zip(labels[name], values, strict=True)), value)
+        yield from made.values()
 
-    def _rows(self) -> tuple[list[_Row], int]:
+    def _runs(self) -> tuple[list[list[Sample]], int]:
         oldest = self._clock() - SHOWN_AFTER_END_SECONDS
-        live = self._journal.live(oldest, MAX_RUNS)
-        rows: list[_Row] = []
+        runs: list[list[Sample]] = []
         finished = series = 0
-        for run in live:
+        for run in self._journal.live(oldest, MAX_RUNS):
             finished += run.ended is not None
             if finished > MAX_FINISHED:
                 break
-            row = self._book.read(run, lambda state, run=run: _row(run, state), fresh=False)  # type: ignore[misc]
-            series += row.series()
+            look = functools.partial(_samples, run)
+            found = self._book.read(run, look, fresh=False)
+            series += len(found)
             if series > MAX_SERIES:
                 break
-            rows.append(row)
-        return rows, self._journal.count_live(oldest) - len(rows)
+            runs.append(found)
+        return runs, self._journal.count_live(oldest) - len(runs)
+
+
+def _samples(run: TrackedRun, state: RunState) -> list[Sample]:
+    return list(samples(run.uid, run.name, run.config, state))
 
 
 class TrackerMetrics:
