@@ -12,6 +12,7 @@ from tunevane.api.type.v1.event_pb2 import (
     SEVERITY_WARNING,
     STAGE_AFTER,
     STAGE_BEFORE,
+    STAGE_INTERVAL,
     VERDICT_IMPROVED,
     VERDICT_NOT_IMPROVED,
     VERDICT_STOP,
@@ -145,6 +146,9 @@ class RunState:
     by_epoch: dict[int, dict[str, float]] = field(default_factory=dict)
     """Metrics at epoch ends."""
 
+    within: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
+    """Metrics within epochs: epoch, optimizer steps and values; thinned out when there are many."""
+
     after: dict[str, float] = field(default_factory=dict)
     """Metrics of the model that became the artifact."""
 
@@ -248,6 +252,7 @@ def _run_started(state: RunState, event: Event, kind: Any) -> None:
     state.losses.drop_after(resumed)
     state.epochs = {number: epoch for number, epoch in state.epochs.items() if number <= resumed}
     state.by_epoch = {number: values for number, values in state.by_epoch.items() if number <= resumed}
+    state.within = [each for each in state.within if each[0] <= resumed]
     state.intervals_by_epoch = {number: each for number, each in state.intervals_by_epoch.items() if number <= resumed}
     state.decisions = [each for each in state.decisions if each.epoch <= resumed]
     state.epoch, state.batch, state.step = resumed, 0, event.step
@@ -283,6 +288,10 @@ def _metrics_measured(state: RunState, event: Event, kind: Any) -> None:
     elif kind.stage == STAGE_AFTER:
         state.after.update(values)
         state.intervals_after.update(intervals)
+    elif kind.stage == STAGE_INTERVAL:
+        state.within.append((event.epoch, event.step, values))
+        if len(state.within) > MAX_LINES:
+            state.within = state.within[::2]
     else:
         state.by_epoch.setdefault(event.epoch, {}).update(values)
         state.intervals_by_epoch.setdefault(event.epoch, {}).update(intervals)
