@@ -42,6 +42,11 @@ class Cursors:
         rows = self._journal.query(query, (sink, run.number))
         return Cursor(*rows[0]) if rows else Cursor()
 
+    def delivered(self, sink: str) -> dict[int, int]:
+        """Reads how far a sink is with every run that has a cursor, by the run's number."""
+        rows = self._journal.query("SELECT run, delivered FROM cursors WHERE sink = ?", (sink,))
+        return {int(run): int(number) for run, number in rows}
+
     def move(self, sink: str, run: TrackedRun, delivered: int) -> Future[None]:
         """Moves a cursor; it was delivered, so there is no problem any more."""
         return self._set(sink, run, "delivered", delivered, "problem = ''")

@@ -31,6 +31,7 @@ class _Task:
     failures: int = 0
     working: bool = False
     wanted: bool = True
+    delivered: int | None = None
 
 
 class Delivery:
@@ -74,9 +75,14 @@ class Delivery:
     def lag(self) -> int:
         """Counts events that wait for the sink."""
         with self._changed:
-            runs = [task.run for task in self._tasks.values() if task.wanted or task.working]
-        delivered = {run.uid: self._cursors.get(self.sink.name, run).delivered for run in runs}
-        return sum(max(0, run.acked - self.sink.position(run, delivered[run.uid])) for run in runs)
+            tasks = [task for task in self._tasks.values() if task.wanted or task.working]
+        if any(task.delivered is None for task in tasks):
+            # Once for all: thousands of runs may wait after a start.
+            delivered = self._cursors.delivered(self.sink.name)
+            for task in tasks:
+                if task.delivered is None:
+                    task.delivered = delivered.get(task.run.number, 0)
+        return sum(max(0, task.run.acked - self.sink.position(task.run, task.delivered or 0)) for task in tasks)
 
     def close(self) -> None:
         """Ends the sink and the threads; a delivery under way is broken off."""
@@ -106,7 +112,7 @@ class Delivery:
             wait_seconds = 0.0
             more = False
             try:
-                more = self._deliver(task.run)
+                more = self._deliver(task)
                 task.failures = 0
             except SinkUnavailableError as error:
                 wait_seconds = self._failed(task, str(error))
@@ -125,8 +131,9 @@ class Delivery:
                     self._tasks.pop(task.run.uid, None)
                 self._changed.notify()
 
-    def _deliver(self, run: TrackedRun) -> bool:
+    def _deliver(self, task: _Task) -> bool:
         """Delivers the next batch and tells whether there may be more."""
+        run = task.run
         delivered = self._cursors.get(self.sink.name, run).delivered
         position = self.sink.position(run, delivered)
         events = self._journal.events(run, position, BATCH)
@@ -136,7 +143,8 @@ class Delivery:
         through = events[-1].sequence
         self.sink.deliver(run, [event for event in events if event.sequence not in aside], through)
         # Back, when the sink noticed that it has lost something.
-        self._cursors.move(self.sink.name, run, self.sink.position(run, through)).result()
+        task.delivered = self.sink.position(run, through)
+        self._cursors.move(self.sink.name, run, task.delivered).result()
         return True
 
     def _failed(self, task: _Task, reason: str) -> float:
