@@ -29,7 +29,10 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             store.check_lease(request.run, request.lease_token)
             committed = store.events(request.run, 0, HISTORY_LIMIT, sorted(history.COMMITTED_KINDS))
             response = wire.ClaimRunResponse(
-                run=store.get(request.run), history=committed, lease_seconds=int(self._lease_seconds)
+                run=store.get(request.run),
+                history=committed,
+                lease_seconds=int(self._lease_seconds),
+                next_worker_sequence=store.next_worker_sequence(request.run),
             )
             saved = [event for event in committed if event.WhichOneof("kind") == "checkpoint_saved"]
             if saved:

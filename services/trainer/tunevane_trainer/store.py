@@ -139,16 +139,18 @@ class RunStore(Database):
     def grant(self, name: str, token: str) -> Lease:
         """Gives a run to a new worker and takes it from the old one, which then counts as lost."""
         with self._transaction() as db:
-            db.execute(
-                "UPDATE runs SET worker_sequence = 1, lost = lost + (token != ''), token = ? WHERE name = ?",
-                (token, name),
-            )
+            db.execute("UPDATE runs SET lost = lost + (token != ''), token = ? WHERE name = ?", (token, name))
         return self.lease(name)
 
     def release(self, name: str) -> None:
         """Takes a run from a worker that gave it back, which is no loss."""
         with self._transaction() as db:
             db.execute("UPDATE runs SET token = '' WHERE name = ?", (name,))
+
+    def next_worker_sequence(self, name: str) -> int:
+        """Tells the number that the next event of a worker has to carry; it goes on from one worker to the next."""
+        (expected,) = self._db.execute("SELECT worker_sequence FROM runs WHERE name = ?", (name,)).fetchone()
+        return int(expected)
 
     def check_lease(self, name: str, token: str) -> None:
         """Refuses a worker that somebody newer has replaced.

@@ -44,12 +44,12 @@ def run(config: WorkerConfig) -> int:
     preempted = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: preempted.set())
     channel = connect(config.trainer)
-    reporter = Reporter(channel, config.run, config.lease_token)
+    reporter = Reporter(channel, config.run, config.lease_token, config.blob_dir.parent / "outbox")
     try:
         claim = runner_service_pb2_grpc.RunnerServiceStub(channel).ClaimRun(
             runner_service_pb2.ClaimRunRequest(run=config.run, lease_token=config.lease_token)
         )
-        reporter.start()
+        reporter.start(claim.next_worker_sequence)
         worker = Worker(config, claim, reporter, BlobClient(channel), preempted)
         try:
             worker.work()
