@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tunevane.errors import Problem
 
@@ -30,6 +31,12 @@ class EvaluatorConfig:
 
     qdrant_api_key: str | None = None
     """Key of the Qdrant server."""
+
+    qdrant_ca_file: Path | None = None
+    """Certificates, PEM, by which the Qdrant server is known; None uses those of the system."""
+
+    search_engine: Literal["qdrant", "torch"] = "qdrant"
+    """`qdrant` searches in Qdrant, a server or the embedded engine; `torch` in this process's memory, on its device."""
 
     queue_limit: int = 64
     """Evaluations that may wait; more are refused."""

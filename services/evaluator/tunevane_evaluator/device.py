@@ -21,14 +21,13 @@ from tunevane.errors import (
 )
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator.config import EvaluatorConfig
+from tunevane_evaluator.engine import Engine
 from tunevane_evaluator.observe import EvaluatorMetrics
 from tunevane_evaluator.stop import Stop
 
 # Torch and qdrant-client take seconds to import, so the methods that need them do it.
 if TYPE_CHECKING:
     from tunevane.nn.encode import Encoder
-    from tunevane_evaluator.index.child import EdgeProcess
-    from tunevane_evaluator.index.qdrant import QdrantConnection
 
 _log = log.get("device")
 
@@ -46,43 +45,12 @@ class Device:
         self._encoder: Encoder | None = None
         self._built: bytes = b""
         self._loaded: bytes = b""
-        self._edge: EdgeProcess | None = None
-        self._server: QdrantConnection | None = None
+        self._engine = Engine(config)
 
     @property
     def engine_pid(self) -> int | None:
-        """Process id of the embedded engine; None before its first use, or with a server."""
-        return None if self._edge is None else self._edge.pid
-
-    def _connection(self) -> QdrantConnection:
-        """Returns a connection to the server, or to a living engine of our own.
-
-        Raises:
-            UnavailableError: Nothing answers.
-
-        """
-        if self._config.qdrant_url is None:
-            if self._edge is None:
-                from tunevane_evaluator.index.child import EdgeProcess
-
-                self._edge = EdgeProcess(self._config.state_dir / "edge")
-            return self._edge.connection()
-        if self._server is None:
-            self._server = self._connect(self._config.qdrant_url)
-        return self._server
-
-    def _connect(self, url: str) -> QdrantConnection:
-        from tunevane_evaluator.index.qdrant import QdrantConnection, parse_url
-
-        connection = QdrantConnection(parse_url(url, self._config.qdrant_api_key))
-        try:
-            version = connection.check()
-            swept = connection.sweep(time.time())
-        except BaseException:
-            connection.close()
-            raise
-        _log.info("connected qdrant=%s version=%s leftovers_dropped=%d", url, version, len(swept))
-        return connection
+        """Process id of the embedded engine; None before its first use, or without one."""
+        return self._engine.pid
 
     def evaluate(
         self, request: wire.EvaluateRequest, report: Callable[[wire.EvaluationProgress], None], stop: Stop
@@ -99,9 +67,7 @@ class Device:
         report(wire.EvaluationProgress(step=wire.EVALUATION_STEP_LOADING))
         import torch
 
-        from tunevane_evaluator import evaluation, vectors
-        from tunevane_evaluator.index.distinct import DistinctIndex
-        from tunevane_evaluator.index.qdrant import QdrantIndex
+        from tunevane_evaluator import evaluation
         from tunevane_evaluator.oracle import MismatchError
         from tunevane_evaluator.work import Work
 
@@ -114,9 +80,8 @@ class Device:
                 stop.check()
                 try:
                     label = request.run.rpartition("/")[2]
-                    index = QdrantIndex(self._connection(), label, euclidean=vectors.is_euclidean(request.plan))
-                    distinct = DistinctIndex(index)
-                    work = Work(request, encoder, distinct, self._store, report, stop.check, {"load": loading})
+                    open_index = self._engine.opener(label, stop.check)
+                    work = Work(request, encoder, open_index, self._store, report, stop.check, {"load": loading})
                     return evaluation.run(work)
                 except UnavailableError as error:
                     if attempt == ATTEMPTS:
@@ -168,7 +133,4 @@ class Device:
 
     def close(self) -> None:
         """Ends the embedded engine, or the connection."""
-        if self._edge is not None:
-            self._edge.close()
-        if self._server is not None:
-            self._server.close()
+        self._engine.close()

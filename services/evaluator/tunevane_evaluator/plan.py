@@ -10,6 +10,7 @@ from tunevane.api.evaluator.v1 import evaluator_service_pb2
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
 from tunevane.core import bundles
 from tunevane.core.metrics.registry import resolve
+from tunevane.core.search_settings import parse_all
 from tunevane.errors import InvalidRequestError, Problem
 from tunevane.nn import models
 
@@ -70,6 +71,10 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
     for field, enum in enums.items():
         if getattr(plan, field) not in enum.values():
             yield Problem(f"plan.{field}", f"has the unknown value {getattr(plan, field)}")
+    try:
+        parse_all(plan.search)
+    except InvalidRequestError as error:
+        yield Problem("plan.search", str(error))
     for metric in plan.metrics:
         try:
             deepest = max(asked.cutoff for asked in resolve([metric], DEFAULT_LIMIT))

@@ -1,4 +1,4 @@
-"""From texts to vectors that can be compared: encoded, checked, normalised."""
+"""From texts to vectors: encoded and checked."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def stream(
         what: `query` or `document`, for sentences.
 
     Yields:
-        Positions of b items, and their vectors [b, d]: of length 1 where angles are compared, but for zero vectors,
-        which stay zero and so are at cosine distance 1 from everything.
+        Positions of b items, and their vectors [b, d] as the model gives them.
 
     Raises:
         EvaluationFailedError: An embedding is not finite; names the items.
@@ -59,11 +58,7 @@ def stream(
             break
         positions, vectors = batch
         _demand_finite(data, positions, vectors, what)
-        # In float64, where the squares of tiny and huge numbers neither vanish nor overflow.
-        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-        zeros += int((lengths == 0).sum())
-        if not is_euclidean(plan):
-            vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        zeros += int((~vectors.any(axis=1)).sum())
         yield positions, vectors
         done += len(positions)
         work.progress(step, done, total, started)

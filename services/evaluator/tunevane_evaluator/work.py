@@ -11,7 +11,7 @@ from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import evaluation_pb2
 from tunevane.nn.encode import Encoder
 from tunevane.storage.blobs import BlobStore
-from tunevane_evaluator.index.port import VectorIndex
+from tunevane_evaluator.searches import OpenIndex
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Work:
     encoder: Encoder
     """The model with the weights under evaluation."""
 
-    index: VectorIndex
-    """A fresh index."""
+    open_index: OpenIndex
+    """Opens fresh indexes."""
 
     store: BlobStore
     """Where data sets are read and results are put."""
@@ -65,8 +65,11 @@ class Work:
             step: What is being done.
             done: Items done in this step.
             total: Items to do in this step.
-            started: `time.perf_counter()` at the step's start, from which the rate follows; None: no rate.
+            started: `time.perf_counter()` at the step's start, from which rate and time left follow; None: neither.
 
         """
         rate = 0.0 if started is None else done / max(time.perf_counter() - started, 1e-9)
-        self.report(wire.EvaluationProgress(step=step, done=done, total=total, items_per_second=rate))
+        left = (total - done) / rate if rate > 0 else 0.0
+        self.report(
+            wire.EvaluationProgress(step=step, done=done, total=total, items_per_second=rate, seconds_left=left)
+        )

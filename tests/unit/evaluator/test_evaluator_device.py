@@ -17,7 +17,7 @@ from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator import device as module
 from tunevane_evaluator.config import EvaluatorConfig
 from tunevane_evaluator.device import Device
-from tunevane_evaluator.index import child, qdrant
+from tunevane_evaluator.index import child, connection
 from tunevane_evaluator.stop import Stop
 
 QUERIES = support.translations("de", 3, "q")
@@ -37,7 +37,7 @@ def request_(store: BlobStore) -> wire.EvaluateRequest:
 @pytest.fixture
 def away(tmp_path: Path, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """A device whose server is not there."""
-    monkeypatch.setattr(qdrant, "HELLO_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "HELLO_SECONDS", 0.1)
     made = Device(EvaluatorConfig(state_dir=tmp_path, qdrant_url=NOBODY), store)
     yield made
     made.close()

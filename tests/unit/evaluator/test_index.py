@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.exact_index import ExactIndex
 from tunevane.errors import UnavailableError
 from tunevane_evaluator.index.child import EdgeProcess
-from tunevane_evaluator.index.exact import ExactIndex
+from tunevane_evaluator.index.connection import QdrantConnection, parse_url
 from tunevane_evaluator.index.port import Floats, VectorIndex
-from tunevane_evaluator.index.qdrant import QdrantConnection, QdrantIndex, parse_url
+from tunevane_evaluator.index.qdrant import QdrantIndex
+from tunevane_evaluator.index.torch_index import TorchIndex
 from tunevane_evaluator.oracle import Oracle
 
 
@@ -23,12 +25,14 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeProcess]:
 
 
 def engines() -> list[str]:
-    return ["exact", "edge", *(["server"] if "QDRANT_URL" in os.environ else [])]
+    return ["exact", "torch", "edge", *(["server"] if "QDRANT_URL" in os.environ else [])]
 
 
 def make(engine: str, edge: EdgeProcess, *, euclidean: bool) -> VectorIndex:
     if engine == "exact":
         return ExactIndex(euclidean=euclidean)
+    if engine == "torch":
+        return TorchIndex(euclidean=euclidean)
     if engine == "edge":
         return QdrantIndex(edge.connection(), "test", euclidean=euclidean)
     return QdrantIndex(QdrantConnection(parse_url(os.environ["QDRANT_URL"], None)), "test", euclidean=euclidean)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as wire
 
+from support.exact_index import ExactIndex
 from tunevane.errors import ConfigurationError, EvaluationFailedError, UnavailableError
 from tunevane_evaluator.index.child import EdgeProcess
-from tunevane_evaluator.index.distinct import DistinctIndex
-from tunevane_evaluator.index.exact import ExactIndex
+from tunevane_evaluator.index.connection import QdrantAddress, QdrantConnection, parse_url
+from tunevane_evaluator.index.distinct import Distinct
 from tunevane_evaluator.index.frames import PointFrames
 from tunevane_evaluator.index.port import Floats, Ids, VectorIndex
-from tunevane_evaluator.index.qdrant import QdrantAddress, QdrantConnection, QdrantIndex, parse_url
+from tunevane_evaluator.index.qdrant import QdrantIndex
+from tunevane_evaluator.index.torch_index import TorchIndex
 
 
 @pytest.fixture(scope="module")
@@ -30,29 +32,40 @@ def whole(count: int, seed: int) -> Floats:
     return made
 
 
-def found(index: VectorIndex, documents: Floats, queries: Floats, limit: int) -> tuple[Ids, Floats]:
+def found(
+    index: VectorIndex, documents: Floats, queries: Floats, limit: int, distinct: Distinct | None = None
+) -> tuple[Ids, Floats]:
     index.create(documents.shape[1])
     order = np.random.default_rng(9).permutation(len(documents))
     for part in np.array_split(order, 3):
-        index.add(part, documents[part])
-    index.seal(len(documents))
+        rows = None if distinct is None else distinct.new(part, documents[part])
+        chosen = part if rows is None else part[rows]
+        if len(chosen):
+            index.add(chosen, documents[chosen])
+    index.seal(len(documents) if distinct is None else distinct.close(len(documents)))
     try:
-        return index.search(queries, limit)
+        results = index.search(queries, limit)
     finally:
         index.drop()
+    return results if distinct is None else distinct.expand(*results, limit)
 
 
 @pytest.mark.parametrize("distinct", [False, True])
 @pytest.mark.parametrize("euclidean", [False, True])
 @pytest.mark.parametrize(("count", "limit"), [(1, 1), (1, 20), (200, 1), (200, 20), (200, 200), (1500, 50)])
+@pytest.mark.parametrize("engine", ["edge", "torch"])
 def test_engine_and_brute_force_agree_to_the_last_tie(
-    edge: EdgeProcess, distinct: bool, euclidean: bool, count: int, limit: int
+    edge: EdgeProcess, engine: str, distinct: bool, euclidean: bool, count: int, limit: int
 ) -> None:
     documents, queries = whole(count, count), whole(30, 1)
     # Zero vectors and copies of queries are among them.
     queries[0] = 0
-    inner = QdrantIndex(edge.connection(), "ties", euclidean=euclidean)
-    ours = found(DistinctIndex(inner) if distinct else inner, documents, queries, limit)
+    index = (
+        QdrantIndex(edge.connection(), "ties", euclidean=euclidean)
+        if engine == "edge"
+        else TorchIndex(euclidean=euclidean)
+    )
+    ours = found(index, documents, queries, limit, Distinct() if distinct else None)
     theirs = found(ExactIndex(euclidean=euclidean), documents, queries, limit)
     scores = queries.astype(np.float64) @ documents.T
     if euclidean:
@@ -65,15 +78,21 @@ def test_engine_and_brute_force_agree_to_the_last_tie(
         assert ours[0][number][ours[0][number] >= 0].tolist() == [n for n in order if row[n] >= bound]
 
 
-def test_equal_vectors_are_stored_once(edge: EdgeProcess) -> None:
-    inner = QdrantIndex(edge.connection(), "once")
-    index = DistinctIndex(inner)
-    index.create(4)
-    index.add(np.arange(100), np.ones((100, 4), np.float32))
-    index.add(np.arange(100, 103), np.array([[1, 1, 1, 1], [0.0, 0, 0, 2], [-0.0, 0, 0, 2]], np.float32))
-    with pytest.raises(UnavailableError, match="Qdrant holds 2 vectors instead of 3"):
-        index.seal(104)
-    index.drop()
+def test_equal_vectors_are_stored_once() -> None:
+    distinct = Distinct()
+    ones = np.ones((100, 4), np.float32)
+    rows = distinct.new(np.arange(100), ones)
+    assert rows is not None
+    assert rows.tolist() == [0]
+    more = np.array([[1, 1, 1, 1], [0.0, 0, 0, 2], [-0.0, 0, 0, 2]], np.float32)
+    rows = distinct.new(np.arange(100, 103), more)
+    assert rows is not None
+    assert rows.tolist() == [1]
+    assert distinct.new(np.array([103]), np.full((1, 4), 3, np.float32)) is None
+    assert distinct.close(104) == 3
+    ids, scores = distinct.expand(np.array([[103, 101], [103, -1]]), np.array([[2, 1], [2, -np.inf]], np.float32), 2)
+    assert ids.tolist() == [[103, 101, 102], [103, -1, -1]]
+    assert scores.tolist() == [[2, 1, 1], [2, -np.inf, -np.inf]]
 
 
 def test_two_collections_do_not_mix(edge: EdgeProcess) -> None:
@@ -111,11 +130,16 @@ def test_what_could_not_be_dropped_is_dropped_before_the_next_collection(
     left, following = QdrantIndex(connection, "left"), QdrantIndex(connection, "next")
     left.create(4)
 
-    def away(*given: object, **named: object) -> None:
-        raise grpc.RpcError
+    class Away:
+        def result(self, timeout: float) -> None:
+            raise Refusal
+
+    class Refusal(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNAVAILABLE
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection.collections, "Delete", away)
+        patch.setattr(connection, "send", lambda *given, **named: Away())
         left.drop()
     assert listed(connection) == [left.name]
     following.create(4)
@@ -126,7 +150,7 @@ def test_what_could_not_be_dropped_is_dropped_before_the_next_collection(
 def test_vectors_of_the_wrong_size_are_refused_with_a_sentence(edge: EdgeProcess) -> None:
     index = QdrantIndex(edge.connection(), "size")
     index.create(5)
-    index._frames = PointFrames(4)
+    index._points = PointFrames(4)
     index.add(np.arange(3), whole(3, 0))
     with pytest.raises(EvaluationFailedError, match=r"Qdrant at 127\.0\.0\.1:\d+ refused while storing vectors: "):
         index.seal(3)

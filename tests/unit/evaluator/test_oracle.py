@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunevane_evaluator.index.exact import ExactIndex
+from support.exact_index import ExactIndex
 from tunevane_evaluator.index.port import Floats, Ids
 from tunevane_evaluator.oracle import MismatchError, Oracle
 

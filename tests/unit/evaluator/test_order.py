@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunevane_evaluator.index.order import Hits, whole_ties
+from tunevane_evaluator.index.order import Hits, sort, whole_ties
+from tunevane_evaluator.index.port import Positions
 
 
 @given(
@@ -21,7 +21,7 @@ def test_rows_are_what_sorting_everything_gives(rows: list[list[int]], limit: in
     documents = min(map(len, rows))
     table = np.array([row[:documents] for row in rows], np.float32)
 
-    def fetch(numbers: Sequence[int], ask: int) -> list[Hits]:
+    def fetch(numbers: Positions, ask: int) -> Hits:
         found = []
         for number in numbers:
             order = list(range(documents))
@@ -29,8 +29,9 @@ def test_rows_are_what_sorting_everything_gives(rows: list[list[int]], limit: in
             random.shuffle(order)
             order.sort(key=lambda position: -table[number, position])
             ids = np.array(order[:ask], np.int64)
-            found.append((ids, table[number][ids]))
-        return found
+            found.append(ids)
+        rows = np.array(found)
+        return rows, np.take_along_axis(table[numbers], rows, axis=1)
 
     ids, scores = whole_ties(fetch, len(table), limit, documents)
     wanted = min(limit, documents)
@@ -47,10 +48,28 @@ def test_queries_are_asked_again_only_where_the_limit_cuts_a_tie() -> None:
     table = np.array([[5, 4, 3, 2, 1], [1, 1, 1, 1, 1]], np.float32)
     asked: list[tuple[list[int], int]] = []
 
-    def fetch(numbers: Sequence[int], ask: int) -> list[Hits]:
-        asked.append((list(numbers), ask))
-        return [(np.arange(ask), table[number][:ask]) for number in numbers]
+    def fetch(numbers: Positions, ask: int) -> Hits:
+        asked.append((numbers.tolist(), ask))
+        return np.tile(np.arange(ask), (len(numbers), 1)), table[numbers, :ask]
 
     ids, _ = whole_ties(fetch, 2, 1, 5)
     assert asked == [([0, 1], 2), ([1], 5)]
     assert ids.tolist() == [[0, -1, -1, -1, -1], [0, 1, 2, 3, 4]]
+
+
+def test_an_engine_that_finds_too_little_is_taken_at_its_word() -> None:
+    def fetch(numbers: Positions, ask: int) -> Hits:
+        ids = np.array([[3, 1, -1], [2, -1, -1]])
+        return ids, np.where(ids >= 0, np.float32(1), np.float32(-np.inf))
+
+    ids, scores = whole_ties(fetch, 2, 5, 100)
+    assert ids.tolist() == [[1, 3], [2, -1]]
+    assert scores.tolist() == [[1, 1], [1, -np.inf]]
+
+
+def test_rows_are_sorted_by_score_then_position() -> None:
+    ids = np.array([[4, 2, 9, -1], [1, 2, 3, 4]])
+    scores = np.array([[1, 1, 2, -np.inf], [4, 3, 2, 1]], np.float32)
+    ordered = sort((ids, scores))
+    assert ordered[0].tolist() == [[9, 2, 4, -1], [1, 2, 3, 4]]
+    assert ordered[1].tolist() == [[2, 1, 1, -np.inf], [4, 3, 2, 1]]

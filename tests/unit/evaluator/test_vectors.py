@@ -1,4 +1,4 @@
-"""Vectors are checked and normalised before anything is compared; the encoder here only looks vectors up."""
+"""Vectors are checked before anything is compared; the encoder here only looks vectors up."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import cast
 import numpy as np
 import pytest
 
+from support.exact_index import ExactIndex
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import evaluation_pb2
 from tunevane.core.dataset import Dataset, Item
+from tunevane.core.search_settings import SearchSettings
 from tunevane.errors import EvaluationFailedError, InvalidRequestError
 from tunevane.nn.encode import Encoder, Floats
 from tunevane.storage import datasets
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator import evaluation, vectors
-from tunevane_evaluator.index.exact import ExactIndex
 from tunevane_evaluator.work import Work
 
 
@@ -32,22 +33,25 @@ class Table:
             yield [position], np.array([[float(each) for each in texts[position].split()]], np.float32)
 
 
-def work(tmp_path: Path, plan: evaluation_pb2.EvaluationPlan | None = None, *, euclidean: bool = False) -> Work:
+def exact(euclidean: bool, settings: SearchSettings) -> ExactIndex:
+    return ExactIndex(euclidean=euclidean)
+
+
+def work(tmp_path: Path, plan: evaluation_pb2.EvaluationPlan | None = None) -> Work:
     request = wire.EvaluateRequest(plan=plan)
     progress: list[wire.EvaluationProgress] = []
     encoder = cast("Encoder", Table())
-    index = ExactIndex(euclidean=euclidean)
-    return Work(request, encoder, index, BlobStore(tmp_path), progress.append, lambda: None)
+    return Work(request, encoder, exact, BlobStore(tmp_path), progress.append, lambda: None)
 
 
 def items(*texts: str, label: str = "1") -> Dataset:
     return Dataset("items", tuple(Item(f"i{n}", text, label=label) for n, text in enumerate(texts)))
 
 
-def test_vectors_get_length_one_and_zero_stays_zero(tmp_path: Path) -> None:
+def test_zero_vectors_are_told_where_angles_are_compared(tmp_path: Path) -> None:
     at_hand = work(tmp_path)
     made = vectors.all_of(at_hand, items("3 4", "0 0", "1e-30 0", "0 1e30"), wire.EVALUATION_STEP_INDEXING, "document")
-    np.testing.assert_allclose(made, np.array([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), rtol=1e-6)
+    np.testing.assert_allclose(made, np.array([[3, 4], [0, 0], [1e-30, 0], [0, 1e30]]), rtol=1e-6)
     assert at_hand.warnings == ["a zero vector came out for 1 of 4 texts (document); it is equally far from everything"]
 
 

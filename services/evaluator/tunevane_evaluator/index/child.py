@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from tunevane.errors import UnavailableError
-from tunevane_evaluator.index.qdrant import QdrantAddress, QdrantConnection
+from tunevane_evaluator.index.connection import QdrantAddress, QdrantConnection
 
 START_SECONDS = 60.0
 """A machine that is busy imports slowly."""
@@ -58,11 +58,16 @@ class EdgeProcess:
         try:
             if not line.strip().isdigit():
                 raise UnavailableError("the embedded Qdrant engine did not start; its own words are in the log above")
-            self._connection = QdrantConnection(QdrantAddress("127.0.0.1", int(line)))
+            self._connection = QdrantConnection(QdrantAddress("127.0.0.1", int(line)), self._kill)
             self._connection.check()
         except BaseException:
             self._stop()
             raise
+
+    def _kill(self) -> None:
+        """Ends an engine that is busy with what nobody wants any more; the next user starts another."""
+        if self._process is not None:
+            self._process.kill()
 
     def _stop(self) -> None:
         if self._connection is not None:

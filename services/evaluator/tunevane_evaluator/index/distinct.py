@@ -1,4 +1,4 @@
-"""Stores equal vectors once: a collapsed model makes ties as long as the index, and no engine should send those."""
+"""Equal vectors are stored once: a collapsed model makes ties as long as the index, and no engine should send those."""
 
 from __future__ import annotations
 
@@ -6,63 +6,76 @@ from collections import defaultdict
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
+from xxhash import xxh3_128_digest
 
-from tunevane_evaluator.index.order import Hits, pad, sort
-from tunevane_evaluator.index.port import Floats, Ids, VectorIndex
+from tunevane_evaluator.index.order import pad, sort
+from tunevane_evaluator.index.port import Floats, Ids, Positions
 
 
-class DistinctIndex:
-    """An index in front of another one, which holds the first of several equal vectors.
+class Distinct:
+    """Tells which vectors are new, and puts the positions of the others back after a search.
 
-    Vectors that are equal bit by bit score the same for every query, so their positions are put back after the search.
+    Vectors that are equal bit by bit score the same for every query.
     """
 
-    def __init__(self, inner: VectorIndex) -> None:
-        """Args: the index that stores and searches."""
-        self._inner = inner
+    def __init__(self) -> None:
         # 16 bytes of a digest for each vector; that two different ones share them is as likely as a broken disk.
         self._first: dict[bytes, int] = {}
         self._copies: dict[int, list[int]] = defaultdict(list)
-        self._count = 0
+        self._copied: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def create(self, dimensions: int) -> None:
-        """Makes the collection."""
-        self._inner.create(dimensions)
+    def new(self, ids: Positions, vectors: Floats) -> npt.NDArray[np.int64] | None:
+        """Returns the rows whose vectors were not there before; None: all of them.
 
-    def add(self, ids: npt.NDArray[np.int64], vectors: Floats) -> None:
-        """Hands over vectors with their positions."""
-        new = []
+        Args:
+            ids: Positions `[b]`, each given once.
+            vectors: Vectors `[b, d]`.
+
+        """
         # Adding 0 turns -0 into 0, which compares the same.
-        for row, vector in enumerate(np.ascontiguousarray(vectors) + np.float32(0)):
-            position = int(ids[row])
-            first = self._first.setdefault(blake3(vector.tobytes()).digest(16), position)
+        digests = list(map(xxh3_128_digest, np.ascontiguousarray(vectors) + np.float32(0)))
+        block = dict(zip(digests, ids.tolist(), strict=True))
+        if len(block) == len(digests) and self._first.keys().isdisjoint(block):
+            self._first.update(block)
+            return None
+        rows = []
+        for row, (digest, position) in enumerate(zip(digests, ids.tolist(), strict=True)):
+            first = self._first.setdefault(digest, position)
             if first == position:
-                new.append(row)
+                rows.append(row)
             else:
                 self._copies[first].append(position)
-        self._count += len(ids)
-        if new:
-            self._inner.add(ids[new], vectors[new])
+        return np.array(rows, np.int64)
 
-    def seal(self, count: int) -> None:
-        """Waits until everything is stored."""
-        self._inner.seal(count - self._count + len(self._first))
+    def close(self, count: int) -> int:
+        """Returns how many of so many vectors are stored, and forgets the digests: nothing is added any more."""
         self._first.clear()
+        self._copied = np.array(sorted(self._copies), np.int64)
+        return count - sum(map(len, self._copies.values()))
 
-    def search(self, queries: Floats, limit: int) -> tuple[Ids, Floats]:
-        """Finds the nearest vectors of each query."""
-        ids, scores = self._inner.search(queries, limit)
-        if not self._copies:
+    def expand(self, ids: Ids, scores: Floats, limit: int) -> tuple[Ids, Floats]:
+        """Puts the copies back into results, and cuts what is behind the limit and its tie."""
+        if not len(self._copied):
             return ids, scores
-        return pad([self._expand(row[row >= 0], some[row >= 0], limit) for row, some in zip(ids, scores, strict=True)])
+        rows = np.flatnonzero(np.isin(ids, self._copied).any(axis=1))
+        if not len(rows):
+            return ids, scores
+        longer = pad([self._row(ids[row], scores[row], limit) for row in rows])
+        width = max(ids.shape[1], longer[0].shape[1])
+        all_ids: Ids = np.full((len(ids), width), -1, np.int64)
+        all_scores: Floats = np.full((len(ids), width), -np.inf, np.float32)
+        all_ids[:, : ids.shape[1]], all_scores[:, : ids.shape[1]] = ids, scores
+        all_ids[rows], all_scores[rows] = -1, -np.inf
+        all_ids[rows, : longer[0].shape[1]], all_scores[rows, : longer[0].shape[1]] = longer
+        return all_ids, all_scores
 
-    def _expand(self, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], limit: int) -> Hits:
+    def _row(
+        self, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], limit: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        found = ids >= 0
+        ids, scores = ids[found], scores[found]
         parts = [np.array([position, *self._copies.get(position, ())], np.int64) for position in ids.tolist()]
-        expanded, repeated = sort((np.concatenate(parts), np.repeat(scores, [len(part) for part in parts])))
-        keep = int(np.count_nonzero(repeated >= repeated[min(limit, len(repeated)) - 1]))
-        return expanded[:keep], repeated[:keep]
-
-    def drop(self) -> None:
-        """Removes the collection."""
-        self._inner.drop()
+        repeated = np.repeat(scores, [len(part) for part in parts])
+        (expanded,), (ordered,) = sort((np.concatenate(parts)[None], repeated[None]))
+        keep = int(np.count_nonzero(ordered >= ordered[min(limit, len(ordered)) - 1]))
+        return expanded[:keep], ordered[:keep]

@@ -52,14 +52,9 @@ class Shards:
         self._shards: dict[str, Collection] = {}
         self._lock = threading.Lock()
 
-    def create(self, name: str, dimensions: int, distance: engine.Distance) -> None:
-        """Makes a collection that is never indexed and needs no write-ahead log."""
+    def create(self, name: str, dimensions: int, config: engine.EdgeConfig) -> None:
+        """Makes a collection."""
         place = Path(tempfile.mkdtemp(dir=self._folder))
-        config = engine.EdgeConfig(
-            vectors=engine.EdgeVectorParams(size=dimensions, distance=distance),
-            optimizers=engine.EdgeOptimizersConfig(indexing_threshold=0),
-            wal_enabled=False,
-        )
         shard = engine.EdgeShard.create(str(place), config)
         with self._lock:
             self._shards[name] = Collection(shard, place, PointFrames(dimensions))
@@ -96,11 +91,27 @@ class Collections(CollectionsServicer):
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
         """Makes a collection."""
         params = request.vectors_config.params
-        distances = {wire.Distance.Dot: engine.Distance.Dot, wire.Distance.Euclid: engine.Distance.Euclid}
-        if params.distance not in distances:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this engine is asked for Dot and Euclid only")
-        self._shards.create(request.collection_name, params.size, distances[params.distance])
+        try:
+            self._shards.create(request.collection_name, params.size, _config(params))
+        except Exception as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return wire.CollectionOperationResponse(result=True)
+
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Indexes a collection that was made to be indexed; answers when that is done."""
+        self._shards.get(request.collection_name, context).shard.optimize()
+        return wire.CollectionOperationResponse(result=True)
+
+    def Get(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """Tells how much of a collection is indexed."""
+        info = self._shards.get(request.collection_name, context).shard.info()
+        state = wire.CollectionInfo(
+            status=wire.CollectionStatus.Green,
+            optimizer_status=wire.OptimizerStatus(ok=True),
+            points_count=info.points_count,
+            indexed_vectors_count=info.indexed_vectors_count,
+        )
+        return wire.GetCollectionInfoResponse(result=state)
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
         """Removes a collection."""
@@ -110,6 +121,47 @@ class Collections(CollectionsServicer):
         """Lists the collections."""
         names = [wire.CollectionDescription(name=name) for name in self._shards.names()]
         return wire.ListCollectionsResponse(collections=names)
+
+
+def _config(params: Any) -> engine.EdgeConfig:
+    """Reads how a collection is to be built: without a write-ahead log, because it is not meant to stay.
+
+    Raises:
+        ValueError: The engine cannot.
+
+    """
+    distances = {wire.Distance.Dot: engine.Distance.Dot, wire.Distance.Euclid: engine.Distance.Euclid}
+    if params.distance not in distances:
+        raise ValueError("this engine is asked for Dot and Euclid only")
+    hnsw = params.hnsw_config
+    quantization: engine.ScalarQuantizationConfig | engine.BinaryQuantizationConfig | None = None
+    if params.quantization_config.HasField("scalar"):
+        quantization = engine.ScalarQuantizationConfig(type=engine.ScalarType.Int8, always_ram=True)
+    elif params.quantization_config.HasField("binary"):
+        quantization = engine.BinaryQuantizationConfig(always_ram=True)
+    indexed = hnsw.m > 0 or quantization is not None
+    graph = engine.HnswIndexConfig(
+        m=hnsw.m, ef_construct=hnsw.ef_construct or 100, full_scan_threshold=hnsw.full_scan_threshold or 10
+    )
+    vectors = engine.EdgeVectorParams(
+        size=params.size,
+        distance=distances[params.distance],
+        hnsw_config=graph if indexed else None,
+        quantization_config=quantization,
+    )
+    optimizers = engine.EdgeOptimizersConfig(indexing_threshold=1 if indexed else 0)
+    return engine.EdgeConfig(vectors=vectors, optimizers=optimizers, wal_enabled=False)
+
+
+def _params(params: Any) -> engine.SearchParams:
+    """Reads how a query is to be answered."""
+    quantization = None
+    if params.HasField("quantization"):
+        quantization = engine.QuantizationSearchParams(
+            rescore=params.quantization.rescore, oversampling=params.quantization.oversampling
+        )
+    ef = params.hnsw_ef if params.HasField("hnsw_ef") else None
+    return engine.SearchParams(exact=params.exact, hnsw_ef=ef, quantization=quantization)
 
 
 class Points:
@@ -163,7 +215,7 @@ class Points:
             engine.QueryRequest(
                 limit=query.limit,
                 query=engine.Query.Nearest(list(query.query.nearest.dense.data)),
-                params=engine.SearchParams(exact=query.params.exact),
+                params=_params(query.params),
                 with_payload=False,
                 with_vector=False,
             )

@@ -40,20 +40,31 @@ class PointFrames:
         fixed[self._id : self._id + ID_BYTES] = False
         fixed[self._floats :] = False
         self._fixed = np.flatnonzero(fixed)
+        self._before, self._memory = b"", np.zeros(0, np.uint8)
 
-    def write(self, ids: npt.NDArray[np.int64], vectors: Floats) -> bytes:
-        """Returns the bytes of the field `points`, to be appended to those of the other fields.
+    def write(self, ids: npt.NDArray[np.int64], vectors: Floats, before: bytes = b"") -> bytes:
+        """Returns the bytes of the field `points`, after those of the other fields. One thread at a time may call it.
 
         Args:
             ids: Ids `[b]`, below 2**35.
             vectors: Vectors `[b, d]`.
+            before: What the message begins with.
 
         """
-        rows = np.tile(self._template, (len(ids), 1))
+        buffer = self._buffer(len(before) + len(ids) * len(self._template), before)
+        rows = buffer[len(before) :].reshape(len(ids), -1)
         low = (ids.astype(np.uint64)[:, None] >> _SHIFTS).astype(np.uint8) & 0x7F
         rows[:, self._id : self._id + ID_BYTES] = low | _MORE
         rows[:, self._floats :] = np.ascontiguousarray(vectors, "<f4").view(np.uint8)
-        return rows.tobytes()
+        return buffer.tobytes()
+
+    def _buffer(self, size: int, before: bytes) -> npt.NDArray[np.uint8]:
+        """Returns memory in which all but ids and numbers is written; it is used again as long as it fits."""
+        if self._before != before or len(self._memory) < size:
+            rows = -(-(size - len(before)) // len(self._template))
+            self._memory = np.concatenate([np.frombuffer(before, np.uint8), np.tile(self._template, rows)])
+            self._before = before
+        return self._memory[:size]
 
     def read(self, data: bytes | memoryview) -> tuple[npt.NDArray[np.int64], Floats] | None:
         """Returns ids `[b]` and vectors `[b, d]` of bytes that `write` made; None if others did."""

@@ -1,14 +1,13 @@
-"""Brute force in memory: the oracle that the database's answers are held against."""
+"""Brute force in float64: what every index is held against."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from tunevane.core.search_settings import SearchSettings
 from tunevane.errors import UnavailableError
 from tunevane_evaluator.index.order import Hits, whole_ties
-from tunevane_evaluator.index.port import Floats, Ids
+from tunevane_evaluator.index.port import EXACT, Floats, Ids, Positions
 
 
 class ExactIndex:
@@ -17,7 +16,7 @@ class ExactIndex:
     def __init__(self, *, euclidean: bool = False) -> None:
         """Makes an empty index; scores are dot products, or negated Euclidean distances."""
         self._euclidean = euclidean
-        self._blocks: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Floats]] = []
+        self._blocks: list[tuple[Positions, Floats]] = []
         self._vectors: Floats = np.zeros((0, 0), np.float32)
         self._ids = np.zeros(0, np.int64)
 
@@ -25,7 +24,7 @@ class ExactIndex:
         """Makes the collection."""
         self._vectors = np.zeros((0, dimensions), np.float32)
 
-    def add(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]], vectors: Floats) -> None:
+    def add(self, ids: Positions, vectors: Floats) -> None:
         """Hands over vectors with their positions."""
         self._blocks.append((ids, vectors))
 
@@ -37,7 +36,7 @@ class ExactIndex:
         if len(self._ids) != count:
             raise UnavailableError(f"the index holds {len(self._ids)} vectors instead of {count}")
 
-    def search(self, queries: Floats, limit: int) -> tuple[Ids, Floats]:
+    def search(self, queries: Floats, limit: int, settings: SearchSettings = EXACT) -> tuple[Ids, Floats]:
         """Finds the nearest vectors of each query."""
         # In float64, so that the squares of close vectors can be subtracted, and equal vectors score the same.
         asked, stored = queries.astype(np.float64), self._vectors.astype(np.float64)
@@ -47,9 +46,9 @@ class ExactIndex:
             precise = -np.sqrt(np.maximum(squares, 0))
         scores = precise.astype(np.float32)
 
-        def fetch(numbers: Sequence[int], ask: int) -> list[Hits]:
-            best = np.argpartition(-scores[list(numbers)], ask - 1, axis=1)[:, :ask]
-            return [(self._ids[row], scores[number][row]) for number, row in zip(numbers, best, strict=True)]
+        def fetch(numbers: Positions, ask: int) -> Hits:
+            best = np.argpartition(-scores[numbers], ask - 1, axis=1)[:, :ask]
+            return self._ids[best], np.take_along_axis(scores[numbers], best, axis=1)
 
         return whole_ties(fetch, len(queries), limit, len(self._ids))
 
