@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -16,6 +17,7 @@ from tunevane.core import bundles
 from tunevane.errors import (
     BlobsMissingError,
     CancelledError,
+    DeadlineExceededError,
     ResourceExhaustedError,
     StorageFullError,
     TunevaneError,
@@ -31,13 +33,20 @@ OnProgress = Callable[[wire.EvaluationProgress], None]
 OnWaiting = Callable[[TunevaneError], None]
 """Hears, at most once a minute, why there is no answer yet."""
 
+IsOver = Callable[[], bool]
+"""Tells whether nobody waits for the result any more."""
+
 _TELL_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
 
 
 def refs(request: wire.EvaluateRequest) -> list[blob_pb2.BlobRef]:
     """Lists the files that an evaluation reads."""
     plan = request.plan
-    found = [*bundles.refs(request.checkpoint), *bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
+    found = [*bundles.refs(request.checkpoint), *bundles.refs(request.blends.pretrained)]
+    found += [*bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
     for name in sorted(request.model.attachments):
         found.extend(bundles.refs(request.model.attachments[name]))
     return found
@@ -46,18 +55,16 @@ def refs(request: wire.EvaluateRequest) -> list[blob_pb2.BlobRef]:
 class EvaluatorClient:
     """An evaluator service. Threads may share it."""
 
-    def __init__(self, target: str, store: BlobStore, channel: grpc.Channel | None = None) -> None:
+    def __init__(self, target: str | grpc.Channel, store: BlobStore) -> None:
         """Opens the channel.
 
         Args:
-            target: Address, for example `127.0.0.1:50052`.
+            target: Address, for example `127.0.0.1:50052`, or an open channel.
             store: Holds the files of requests, and gets those of results.
-            channel: An open channel to the target; None opens one.
 
         """
-        self.target = target
         self.store = store
-        channel = connect(target) if channel is None else channel
+        channel = connect(target) if isinstance(target, str) else target
         self.blobs = BlobClient(channel)
         self._stub = evaluator_service_pb2_grpc.EvaluatorServiceStub(channel)
 
@@ -66,62 +73,73 @@ class EvaluatorClient:
         request: wire.EvaluateRequest,
         *,
         timeout_seconds: float = 3600.0,
+        name: str = "",
         on_progress: OnProgress | None = None,
         on_waiting: OnWaiting | None = None,
-        stopping: threading.Event | None = None,
+        is_over: IsOver = lambda: False,
     ) -> wire.EvaluationResult:
         """Evaluates, again after every break.
 
         Args:
             request: What to measure; its files are in the store.
             timeout_seconds: For everything, repeats included.
+            name: What people call it; empty where there is only one.
             on_progress: Hears how far it is.
             on_waiting: Hears why it takes so long.
-            stopping: Ends the call when set.
+            is_over: Tells whether nobody waits for the result any more; asked several times a second.
 
         Raises:
-            CancelledError: `stopping` was set.
+            CancelledError: Nobody waits any more.
             EvaluationFailedError: The evaluation cannot succeed, however often it is tried.
             InvalidRequestError: The request cannot work.
-            UnavailableError: There was no answer in time.
+            UnavailableError: There was no result in time.
 
         """
-        stop = threading.Event() if stopping is None else stopping
         until = time.monotonic() + timeout_seconds
-        pause, told = 0.2, -_TELL_SECONDS
+        pause, told = _FIRST_PAUSE_SECONDS, time.monotonic() - _TELL_SECONDS
         while True:
             try:
-                return self._once(request, until, on_progress, stop)
+                return self._once(request, until, on_progress, is_over)
             except BlobsMissingError:
                 # It lost its cache, or has not seen these files yet: the next attempt sends them.
                 continue
             except StorageFullError:
                 raise
-            except (UnavailableError, ResourceExhaustedError) as error:
-                now = time.monotonic()
-                if now >= until:
+            except (UnavailableError, DeadlineExceededError, ResourceExhaustedError) as error:
+                left = until - time.monotonic()
+                if left <= 0:
+                    what = f"the evaluation '{name}'" if name else "the evaluation"
                     raise UnavailableError(
-                        f"the evaluator at {self.target} gave no result within {timeout_seconds:g} seconds: {error}"
+                        f"{what} did not succeed within {timeout_seconds:g} seconds: {error}"
                     ) from error
-                if on_waiting is not None and now - told >= _TELL_SECONDS:
-                    told = now
+                if on_waiting is not None and time.monotonic() - told >= _TELL_SECONDS:
+                    told = time.monotonic()
                     on_waiting(error)
+                asked = float(error.details.get("retry_after_seconds", 0))
                 # Randomness only spreads the repeats of many callers.
-                wait = max(pause, float(error.details.get("retry_after_seconds", 0))) * random.uniform(0.8, 1.2)
-                if stop.wait(min(wait, max(until - now, 0.0))):
-                    raise CancelledError("the evaluation was called off") from None
-                pause = min(pause * 2, 5.0)
+                _pause(min(max(pause, asked) * random.uniform(0.8, 1.2), left), is_over)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _once(
-        self, request: wire.EvaluateRequest, until: float, on_progress: OnProgress | None, stop: threading.Event
+        self, request: wire.EvaluateRequest, until: float, on_progress: OnProgress | None, is_over: IsOver
     ) -> wire.EvaluationResult:
-        self.blobs.push(self.store, refs(request))
-        responses = self._stub.Evaluate(request, timeout=max(until - time.monotonic(), 1.0))
-        for response in _until_stopped(responses, stop):
-            if response.HasField("result"):
-                return response.result
-            if on_progress is not None:
-                on_progress(response.progress)
+        needed = refs(request)
+        # Weights that nothing refers to yet are kept only because they are used.
+        self.store.touch(needed)
+        _check(is_over)
+        self.blobs.push(self.store, needed)
+        touched = time.monotonic()
+        call = self._stub.Evaluate(request, timeout=max(until - time.monotonic(), 1.0))
+        with _cancelled_when_over(call, is_over):
+            for response in call:
+                if response.HasField("result"):
+                    return response.result
+                if time.monotonic() - touched > _TELL_SECONDS:
+                    touched = time.monotonic()
+                    self.store.touch(needed)
+                if on_progress is not None:
+                    on_progress(response.progress)
+        _check(is_over)
         raise UnavailableError("the evaluator ended the call without a result")
 
     def read(self, ref: blob_pb2.BlobRef) -> bytes:
@@ -130,9 +148,33 @@ class EvaluatorClient:
         return self.store.read(ref)
 
 
-def _until_stopped(responses: object, stop: threading.Event) -> Iterator[wire.EvaluateResponse]:
-    for response in responses:  # type: ignore[attr-defined]  # grpc's call is an iterator of responses
-        if stop.is_set():
-            responses.cancel()  # type: ignore[attr-defined]  # and can be cancelled
-            raise CancelledError("the evaluation was called off")
-        yield response
+def _check(is_over: IsOver) -> None:
+    if is_over():
+        raise CancelledError("nobody waits for the evaluation any more")
+
+
+def _pause(seconds: float, is_over: IsOver) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        _check(is_over)
+        time.sleep(min(left, _LOOK_SECONDS))
+
+
+@contextmanager
+def _cancelled_when_over(call: grpc.Call, is_over: IsOver) -> Iterator[None]:
+    """Cancels a call once nobody waits for it, also while it says nothing."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_SECONDS):
+            if is_over():
+                call.cancel()
+                return
+
+    watcher = threading.Thread(target=watch, name="wanted", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tunevane.api.type.v1 import blob_pb2, event_pb2
-from tunevane.callback.base import Decision
+from tunevane.callback.events import decision_event
 from tunevane.callback.schedule import Schedule, States
 from tunevane.nn import checkpoint
 from tunevane.nn.snapshot import Snapshots
@@ -21,13 +21,6 @@ from tunevane_trainer.training.measure import Evaluation, Measured, Meter
 from tunevane_trainer.training.patience import Moment
 from tunevane_trainer.training.reporter import log_event
 from tunevane_trainer.training.state import Progress
-
-_VERDICTS = {
-    "improved": event_pb2.VERDICT_IMPROVED,
-    "not_improved": event_pb2.VERDICT_NOT_IMPROVED,
-    "stop": event_pb2.VERDICT_STOP,
-    "unmeasured": event_pb2.VERDICT_UNSPECIFIED,
-}
 
 
 @dataclass(frozen=True)
@@ -223,7 +216,7 @@ def _conclude(
     events = []
     if measured.values:
         events.append(measured.event(event_pb2.STAGE_EPOCH, parts.files.store))
-    events.extend(_decision_event(decision) for decision in decisions)
+    events.extend(decision_event(decision) for decision in decisions)
     events.extend(log_event(warning, event_pb2.SEVERITY_WARNING) for warning in measured.warnings)
     events.extend(log_event(decision.reason) for decision in decisions if decision.reason)
     return after, any(decision.verdict == "stop" for decision in decisions), events
@@ -241,15 +234,3 @@ def _at(moment: Moment, events: Iterable[event_pb2.Event]) -> list[event_pb2.Eve
     for event in dated:
         event.epoch, event.step = moment.epoch, moment.step
     return dated
-
-
-def _decision_event(decision: Decision) -> event_pb2.Event:
-    made = event_pb2.DecisionMade(
-        callback=decision.callback,
-        verdict=_VERDICTS[decision.verdict],
-        reason=decision.reason,
-        monitor=decision.monitor,
-        value=decision.value,
-        patience_left=decision.patience_left,
-    )
-    return event_pb2.Event(decision_made=made)

@@ -12,7 +12,7 @@ from tunevane.api.type.v1 import blob_pb2, component_pb2, event_pb2, metric_pb2
 from tunevane.callback import EvaluationCallback
 from tunevane.errors import EvaluationFailedError, UnavailableError
 from tunevane.storage.blobs import BlobStore
-from tunevane_trainer.training.patience import Moment, PatientEvaluator
+from tunevane_trainer.training.patience import Evaluates, Moment
 
 Evaluation = tuple[EvaluationCallback, component_pb2.Component]
 """A callback, and the message that it came in, which has its data."""
@@ -47,7 +47,7 @@ class Meter:
     """What measures the weights of one run. Threads may share it."""
 
     def __init__(
-        self, evaluator: PatientEvaluator, store: BlobStore, run: run_pb2.Run, evaluations: Sequence[Evaluation]
+        self, evaluator: Evaluates, store: BlobStore, run: run_pb2.Run, evaluations: Sequence[Evaluation]
     ) -> None:
         """Args: who evaluates, where results go, the run, and its evaluations in the order of their keys."""
         self._evaluator = evaluator

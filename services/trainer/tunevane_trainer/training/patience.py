@@ -1,35 +1,20 @@
-"""Asks the evaluator service for one evaluation, and keeps asking while it is away."""
+"""The evaluator as a run asks it: patiently, with progress and waiting told in the run's history."""
 
 from __future__ import annotations
 
-import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
-from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
-from tunevane.api.evaluator.v1 import evaluator_service_pb2_grpc
-from tunevane.api.type.v1 import blob_pb2, event_pb2
-from tunevane.core import bundles
-from tunevane.errors import (
-    BlobsMissingError,
-    CancelledError,
-    DeadlineExceededError,
-    ResourceExhaustedError,
-    StorageFullError,
-    UnavailableError,
-)
-from tunevane.rpc.blob_client import BlobClient
+from tunevane.api.type.v1 import event_pb2
+from tunevane.client.evaluator import EvaluatorClient
+from tunevane.errors import TunevaneError
 from tunevane.storage.blobs import BlobStore
 from tunevane_trainer.training.reporter import Reporter, log_event
-
-_log = log.get("measure")
 
 _ACTIVITIES = {
     wire.EVALUATION_STEP_QUEUED: "queued",
@@ -39,14 +24,6 @@ _ACTIVITIES = {
     wire.EVALUATION_STEP_SCORING: "scoring",
 }
 REPORT_SECONDS = 0.5
-LOOK_SECONDS = 0.2
-"""How often a call under way looks whether it is still wanted."""
-
-TELL_SECONDS = 60.0
-"""How often the run's log says that the evaluator is away."""
-
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +44,15 @@ class Moment:
         return event_pb2.Event(epoch=self.epoch, step=self.step, **kind)
 
 
+class Evaluates(Protocol):
+    """Gives the result of one evaluation."""
+
+    def evaluate(
+        self, request: wire.EvaluateRequest, name: str, timeout_seconds: float, moment: Moment
+    ) -> wire.EvaluationResult:
+        """Returns what came out; the examples of the result are in our store."""
+
+
 class PatientEvaluator:
     """The evaluator service as a run sees it. Threads may share it."""
 
@@ -74,9 +60,7 @@ class PatientEvaluator:
         self, channel: grpc.Channel, store: BlobStore, reporter: Reporter, stopping: Callable[[], bool]
     ) -> None:
         """Args: the way there, where the files are, who hears of progress, and whether the run is to stop."""
-        self._stub = evaluator_service_pb2_grpc.EvaluatorServiceStub(channel)
-        self._blobs = BlobClient(channel)
-        self._store = store
+        self._client = EvaluatorClient(channel, store)
         self._reporter = reporter
         self._stopping = stopping
 
@@ -97,93 +81,30 @@ class PatientEvaluator:
             CancelledError: Nobody waits for it any more.
 
         """
-        until = time.monotonic() + timeout_seconds
-        pause, told = FIRST_PAUSE_SECONDS, time.monotonic() - TELL_SECONDS
-        while True:
-            try:
-                return self._once(request, name, until, moment)
-            except BlobsMissingError:
-                # It lost its cache, or has not seen these files yet: the next attempt sends them.
-                continue
-            except StorageFullError:
-                raise
-            except (UnavailableError, DeadlineExceededError, ResourceExhaustedError) as error:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise UnavailableError(
-                        f"the evaluation '{name}' did not succeed within {timeout_seconds:g} seconds: {error}"
-                    ) from error
-                if time.monotonic() - told >= TELL_SECONDS:
-                    told = time.monotonic()
-                    line = log_event(f"Waiting for the evaluator: {error}", event_pb2.SEVERITY_WARNING)
-                    self._reporter.emit(moment.event(log_written=line.log_written))
-                asked = float(getattr(error, "details", {}).get("retry_after_seconds", 0))
-                self._pause(min(max(pause, asked) * random.uniform(0.8, 1.2), left), moment)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-
-    def _is_over(self, moment: Moment) -> bool:
-        return self._stopping() or moment.not_wanted()
-
-    def _check(self, moment: Moment) -> None:
-        if self._is_over(moment):
-            raise CancelledError("nobody waits for the evaluation any more")
-
-    def _pause(self, seconds: float, moment: Moment) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self._check(moment)
-            time.sleep(min(left, LOOK_SECONDS))
-
-    def _once(self, request: wire.EvaluateRequest, name: str, until: float, moment: Moment) -> wire.EvaluationResult:
-        needed = refs(request)
-        # Weights that are not committed yet are kept only because they are used.
-        self._store.touch(needed)
-        self._check(moment)
-        self._blobs.push(self._store, needed)
         reported = 0.0
-        call = self._stub.Evaluate(request, timeout=max(until - time.monotonic(), 1.0))
-        with self._cancelled_when_over(call, moment):
-            for response in call:
-                if response.HasField("result"):
-                    if response.result.HasField("examples"):
-                        self._blobs.fetch([response.result.examples], self._store)
-                    return response.result
-                now = time.monotonic()
-                if now - reported > REPORT_SECONDS:
-                    reported = now
-                    self._store.touch(needed)
-                    self._reporter.emit(moment.event(evaluation_reported=_progress(response.progress, name)))
-        self._check(moment)
-        raise UnavailableError("the evaluator ended the call without a result")
 
-    @contextmanager
-    def _cancelled_when_over(self, call: grpc.Call, moment: Moment) -> Iterator[None]:
-        """Cancels a call once nobody waits for it, also while it says nothing."""
-        done = threading.Event()
+        def on_progress(progress: wire.EvaluationProgress) -> None:
+            nonlocal reported
+            now = time.monotonic()
+            if now - reported > REPORT_SECONDS:
+                reported = now
+                self._reporter.emit(moment.event(evaluation_reported=_progress(progress, name)))
 
-        def watch() -> None:
-            while not done.wait(LOOK_SECONDS):
-                if self._is_over(moment):
-                    call.cancel()
-                    return
+        def on_waiting(error: TunevaneError) -> None:
+            line = log_event(f"Waiting for the evaluator: {error}", event_pb2.SEVERITY_WARNING)
+            self._reporter.emit(moment.event(log_written=line.log_written))
 
-        watcher = threading.Thread(target=watch, name="wanted", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
-
-
-def refs(request: wire.EvaluateRequest) -> list[blob_pb2.BlobRef]:
-    """Lists the files that an evaluation reads."""
-    plan = request.plan
-    found = [*bundles.refs(request.checkpoint), *bundles.refs(request.blends.pretrained)]
-    found += [*bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
-    for attachment in sorted(request.model.attachments):
-        found.extend(bundles.refs(request.model.attachments[attachment]))
-    return found
+        result = self._client.evaluate(
+            request,
+            timeout_seconds=timeout_seconds,
+            name=name,
+            on_progress=on_progress,
+            on_waiting=on_waiting,
+            is_over=lambda: self._stopping() or moment.not_wanted(),
+        )
+        if result.HasField("examples"):
+            self._client.read(result.examples)
+        return result
 
 
 def _progress(progress: wire.EvaluationProgress, name: str) -> event_pb2.EvaluationReported:
