@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tunevane import errors
     from tunevane.client.run import Run
+    from tunevane.evaluation import Evaluation, evaluate
     from tunevane.session import (
         connect,
         delete_dataset,
@@ -25,15 +26,32 @@ if TYPE_CHECKING:
         list_runs,
         push_dataset,
     )
+    from tunevane.steering import Outcome, Steering, Verdict, steer
 
 __version__ = "0.1.0"
 
+_PLACES = {
+    "Evaluation": "tunevane.evaluation",
+    "Outcome": "tunevane.steering",
+    "Run": "tunevane.client.run",
+    "Steering": "tunevane.steering",
+    "Verdict": "tunevane.steering",
+    "evaluate": "tunevane.evaluation",
+    "steer": "tunevane.steering",
+}
+"""Where names live that are not in `tunevane.session`."""
+
 __all__ = [
+    "Evaluation",
+    "Outcome",
     "Run",
+    "Steering",
+    "Verdict",
     "connect",
     "delete_dataset",
     "delete_run",
     "errors",
+    "evaluate",
     "fit",
     "get_run",
     "list_callbacks",
@@ -43,6 +61,7 @@ __all__ = [
     "list_models",
     "list_runs",
     "push_dataset",
+    "steer",
 ]
 
 
@@ -51,8 +70,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'tunevane' has no attribute '{name}'")
     if name == "errors":
         return import_module("tunevane.errors")
-    module = "tunevane.client.run" if name == "Run" else "tunevane.session"
-    return getattr(import_module(module), name)
+    return getattr(import_module(_PLACES.get(name, "tunevane.session")), name)
 
 
 def __dir__() -> list[str]:
