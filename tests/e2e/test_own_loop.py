@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,9 +166,9 @@ def test_what_cannot_work_is_said_before_training(stack: Stack) -> None:
     assert {problem.field for problem in caught.value.problems} == {"callbacks[0].patience", "callbacks[1]"}
     with pytest.raises(InvalidRequestError, match="a Linear cannot be handed to the evaluator"):
         tunevane.steer(torch.nn.Linear(2, 2), callbacks())
-    with tunevane.steer(small(), callbacks()) as steering:
-        with pytest.raises(InvalidRequestError, match="val_loss: was not announced; pass with_val_loss=True to steer"):
-            steering.epoch_ended(train_loss=1.0, val_loss=1.0)
+    announced = pytest.raises(InvalidRequestError, match="val_loss: was not announced; pass with_val_loss=True to steer")
+    with tunevane.steer(small(), callbacks()) as steering, announced:
+        steering.epoch_ended(train_loss=1.0, val_loss=1.0)
     with pytest.raises(PreconditionError, match="has ended"):
         steering.epoch_ended(train_loss=1.0)
 
