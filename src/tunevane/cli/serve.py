@@ -20,6 +20,10 @@ File = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 lets the system choose.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 State = Annotated[Path | None, typer.Option(help="Folder of what the service keeps.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(help="Port of /metrics and /healthz over HTTP; 0 lets the system choose. None is served by default."),
+]
 
 DEFAULT_FILE = Path("tunevane.toml")
 
@@ -42,26 +46,30 @@ def _end_with_parent() -> None:
 
 
 @app.command()
-def trainer(file: File = None, host: Host = None, port: Port = None, state_dir: State = None) -> None:
+def trainer(
+    file: File = None, host: Host = None, port: Port = None, state_dir: State = None, metrics_port: MetricsPort = None
+) -> None:
     """Run the trainer: runs, their histories, and the workers that train them."""
     from tunevane_trainer.config import TrainerConfig
     from tunevane_trainer.service import run
 
     log.setup("trainer")
-    overrides = {"host": host, "port": port, "state_dir": state_dir}
+    overrides = {"host": host, "port": port, "state_dir": state_dir, "metrics_port": metrics_port}
     settings = config.load(TrainerConfig, "trainer", environ=os.environ, file=_file(file), overrides=overrides)
     _end_with_parent()
     asyncio.run(run(settings))
 
 
 @app.command()
-def evaluator(file: File = None, host: Host = None, port: Port = None, state_dir: State = None) -> None:
+def evaluator(
+    file: File = None, host: Host = None, port: Port = None, state_dir: State = None, metrics_port: MetricsPort = None
+) -> None:
     """Run the evaluator: measures how well checkpoints retrieve."""
     from tunevane_evaluator.config import EvaluatorConfig
     from tunevane_evaluator.service import run
 
     log.setup("evaluator")
-    overrides = {"host": host, "port": port, "state_dir": state_dir}
+    overrides = {"host": host, "port": port, "state_dir": state_dir, "metrics_port": metrics_port}
     settings = config.load(EvaluatorConfig, "evaluator", environ=os.environ, file=_file(file), overrides=overrides)
     _end_with_parent()
     asyncio.run(run(settings))
@@ -73,6 +81,7 @@ def tracker(
     host: Host = None,
     port: Port = None,
     state_dir: State = None,
+    http_port: Annotated[int | None, typer.Option(help="Port of pages and /metrics; 0 lets the system choose.")] = None,
     sink: Annotated[
         list[str] | None, typer.Option(help="Mirror runs there too: jsonl, mlflow, tensorboard; may be repeated.")
     ] = None,
@@ -82,7 +91,7 @@ def tracker(
     from tunevane_tracker.service import run
 
     log.setup("tracker")
-    overrides = {"host": host, "port": port, "state_dir": state_dir, "sinks": sink or None}
+    overrides = {"host": host, "port": port, "state_dir": state_dir, "http_port": http_port, "sinks": sink or None}
     settings = config.load(TrackerConfig, "tracker", environ=os.environ, file=_file(file), overrides=overrides)
     _end_with_parent()
     asyncio.run(run(settings))
