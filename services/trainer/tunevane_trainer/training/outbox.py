@@ -1,6 +1,6 @@
 """Keeps a worker's events in a file until the trainer service has them, so that emitting one is a single write.
 
-A frame is `[length, crc32, number, count, kind]` and the events, as they travel. What the file holds survives the
+A frame is `[length, crc32]`, then `[number, count, kind]` and the events, as they travel. What the file holds survives the
 death of the process: the run's next worker on this machine hands it over first. Used under the owner's lock.
 """
 
@@ -19,7 +19,8 @@ from tunevane import log
 
 _log = log.get("outbox")
 
-_HEAD = struct.Struct("<IIQIB")
+_HEAD = struct.Struct("<II")
+_ABOUT = struct.Struct("<QIB")
 _EVENTS, _REFUSED = 0, 1
 
 READ_BYTES = 64 << 10
@@ -99,12 +100,16 @@ class Outbox:
         """Reads what earlier workers left, and tells how many bytes of it are damaged."""
         size_bytes = os.fstat(self._file).st_size
         frames = list(_frames(os.pread(self._file, size_bytes, 0)))
-        refused = [(frame.number, frame.count) for frame in frames if frame.kind == _REFUSED]
-        left = []
-        for frame in frames:
+        refused: list[tuple[int, int]] = []
+        left: list[tuple[bytes, int]] = []
+        for frame in reversed(frames):
+            # A refusal moves up what was emitted before it became known.
             number = frame.number - sum(count for first, count in refused if first < frame.number)
-            if frame.kind == _EVENTS and number >= next_number:
+            if frame.kind == _REFUSED:
+                refused.append((frame.number, frame.count))
+            elif number >= next_number:
                 left.append((frame.content, frame.count))
+        left.reverse()
         rest = os.pread(self._file, size_bytes, frames[-1].end if frames else 0)
         # After a power cut a file may end in zeros.
         return left, len(rest.rstrip(b"\0"))
@@ -124,14 +129,15 @@ class Outbox:
             self._dropped += count
 
     def _write(self, kind: int, number: int, content: bytes, count: int) -> bool:
-        head = _HEAD.pack(len(content), zlib.crc32(content), number, count, kind)
+        body = _ABOUT.pack(number, count, kind) + content
+        frame = _HEAD.pack(len(body), zlib.crc32(body)) + body
         try:
-            written = os.write(self._file, head + content)
+            written = os.write(self._file, frame)
         except OSError as error:
             if not self._dropped:
                 _log.error("the outbox takes no events, they are dropped: %s", error.strerror)
             return False
-        if written < len(head) + len(content):
+        if written < len(frame):
             os.ftruncate(self._file, self._end)
             return False
         self._end += written
@@ -194,12 +200,13 @@ def _frames(data: bytes) -> Iterator[_Frame]:
     """Reads frames up to the first that is torn or damaged."""
     place = 0
     while place + _HEAD.size <= len(data):
-        length, crc, number, count, kind = _HEAD.unpack_from(data, place)
-        content = data[place + _HEAD.size : place + _HEAD.size + length]
-        if len(content) < length or zlib.crc32(content) != crc or not (count or kind):
+        length, crc = _HEAD.unpack_from(data, place)
+        body = data[place + _HEAD.size : place + _HEAD.size + length]
+        # Zeros, as a power cut leaves them, would be an empty frame with the right checksum.
+        if len(body) < max(length, _ABOUT.size) or zlib.crc32(body) != crc:
             return
         place += _HEAD.size + length
-        yield _Frame(number, count, kind, content, place)
+        yield _Frame(*_ABOUT.unpack_from(body), body[_ABOUT.size :], place)
 
 
 def _locked(file: int) -> bool:
