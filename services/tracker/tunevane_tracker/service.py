@@ -14,14 +14,13 @@ from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grp
 from tunevane.rpc.server import ServerOptions, serve
 from tunevane_tracker.book import MAX_STATES, Book
 from tunevane_tracker.config import TrackerConfig
-from tunevane_tracker.cursors import Cursors
+from tunevane_tracker.cursors import Cursor, Cursors
 from tunevane_tracker.delivery import Delivery
 from tunevane_tracker.http import HttpServer, Pages
 from tunevane_tracker.journal import Journal, TrackedRun
 from tunevane_tracker.lock import hold
 from tunevane_tracker.notices import Notices
-from tunevane_tracker.page.listing import listing_page, missing_page
-from tunevane_tracker.page.run import run_page
+from tunevane_tracker.page.site import Site
 from tunevane_tracker.servicer import TrackerServicer
 from tunevane_tracker.sinks.prometheus import (
     SHOWN_AFTER_END_SECONDS,
@@ -35,7 +34,6 @@ from tunevane_tracker.sinks.wandb.sink import WandbSink
 from tunevane_tracker.welcome import Welcome
 
 SERVICE = tracker_service_pb2.DESCRIPTOR.services_by_name["TrackerService"].full_name
-LISTED_RUNS = 200
 
 
 async def run(
@@ -92,14 +90,10 @@ class Tracker:
         self._registry = CollectorRegistry()
         self._metrics = TrackerMetrics(self._registry)
         wandb = WandbSink(config, self._cursors, self._notices)
-        pages = Pages(
-            self._registry,
-            lambda: not self._broken,
-            lambda: listing_page(self.journal.runs(LISTED_RUNS), self._book),
-            self._run_page,
-            missing_page,
-            config.http_token,
-        )
+        # Pages may be asked for before the deliveries run.
+        self.deliveries: list[Delivery] = []
+        site = Site(self.journal, self._book, self._mirrors, time.time)
+        pages = Pages(self._registry, lambda: not self._broken, site, config.http_token)
         try:
             self.http = HttpServer(config.http_host, config.http_port, pages)
         except BaseException:
@@ -139,14 +133,12 @@ class Tracker:
         for each in self._cursors.behind(wandb.sink.name, CALLBACK):
             wandb.offer(each)
 
-    def _run_page(self, name: str) -> str:
-        tracked: TrackedRun = self.journal.run(name)
-        sinks = {
-            delivery.sink.name: self._cursors.get(delivery.sink.name, tracked)
+    def _mirrors(self, run: TrackedRun) -> dict[str, Cursor]:
+        return {
+            delivery.sink.name: self._cursors.get(delivery.sink.name, run)
             for delivery in self.deliveries
-            if delivery.sink.wants(tracked)
+            if delivery.sink.wants(run)
         }
-        return self._book.read(tracked, lambda state: run_page(tracked, state, sinks, time.time()))
 
     def _fail(self) -> None:
         self._broken = True

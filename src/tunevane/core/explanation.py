@@ -80,7 +80,7 @@ def why_kept(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int =
     if later == 1:
         sentence += f"; epoch {epochs} was no better"
     elif later > 1:
-        sentence += f"; epochs {best.epoch + 1} to {epochs} were no better"
+        sentence += f"; epochs {best.epoch + 1} {'and' if later == 2 else 'to'} {epochs} were no better"
     return sentence
 
 
@@ -142,7 +142,7 @@ def _rise(decision: Conclusion, held: Conclusion | None, named: Naming) -> str:
     if value is None:
         return decision.reason or f"{name} improved"
     if held is None or held.value is None or held.value == value:
-        return f"{name} is {_texts(value)[0]} there, the first to count"
+        return f"{name} is {_texts(value)[0]}, the first that was measured"
     before, after = _texts(held.value, value)
     return f"{name} {'rose' if value > held.value else 'fell'} from {before} to {after}"
 

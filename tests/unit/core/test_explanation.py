@@ -29,7 +29,7 @@ def demo() -> list[DecisionRecord]:
 
 def test_the_whole_story_in_one_sentence() -> None:
     assert why(demo(), 6, 4, short) == (
-        "Kept epoch 4 because reciprocal_rank rose from 0.353 to 0.366; epochs 5 to 6 were no better; "
+        "Kept epoch 4 because reciprocal_rank rose from 0.353 to 0.366; epochs 5 and 6 were no better; "
         "stopped after epoch 6: no improvement for 2 epochs"
     )
 
@@ -60,7 +60,7 @@ def test_a_stop_alone_is_a_sentence() -> None:
 
 def test_each_decision_in_words() -> None:
     made = demo()
-    assert in_words(made[0], made, short) == "reciprocal_rank is 0.303 there, the first to count"
+    assert in_words(made[0], made, short) == "reciprocal_rank is 0.303, the first that was measured"
     assert in_words(made[2], made, short) == "reciprocal_rank rose from 0.303 to 0.345"
     assert in_words(made[8], made, short) == "reciprocal_rank 0.364 is no better than the 0.366 of epoch 4"
     # One digit more, where three do not tell the values apart.

@@ -6,9 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunevane_tracker.page.html import escape, number
+from tunevane.core.numbers import decimals, fixed
+from tunevane_tracker.page.axis import Scale, nice_ticks, x_marks, y_labels
+from tunevane_tracker.page.html import escape, number, typographic
 
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 8.0, 22.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 14.0, 14.0, 24.0
+
+Points = Sequence[tuple[float, float]]
+"""(x, y) by x; a gap is where y is not finite."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +24,10 @@ class Series:
     """What it shows."""
 
     style: str
-    """Class of its colour, `s0` to `s3`, and perhaps `thin`."""
+    """Class of its colour, `s0` to `s7`; with `thin` it is drawn fainter and not named."""
 
-    points: Sequence[tuple[float, float]]
-    """(x, y) by x; a gap is drawn where y is not finite."""
+    points: Points
+    """Its points."""
 
     dots: bool = False
     """Whether each point is marked."""
@@ -31,6 +36,9 @@ class Series:
 @dataclass(frozen=True)
 class Chart:
     """A picture of some curves over one axis."""
+
+    key: str
+    """Makes the ids of its texts unique on the page: letters, digits and hyphens."""
 
     title: str
     """Heading."""
@@ -44,11 +52,14 @@ class Chart:
     baseline: float | None = None
     """Drawn as a dashed line; None draws none."""
 
-    baseline_label: str = ""
-    """What the dashed line shows."""
+    band: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high) by x: the interval in which the curve lies."""
+
+    band_label: str = ""
+    """What the band shows."""
 
     kept: tuple[float, float] | None = None
-    """The point that was kept; filled."""
+    """The point that was kept; filled and labelled."""
 
     width: float = 360.0
     """Width in user units; the picture scales with the page."""
@@ -56,17 +67,20 @@ class Chart:
     height: float = 190.0
     """Height in user units."""
 
-    def figure(self, css_class: str = "") -> str:
-        """Returns the chart in a card, with heading and key."""
-        keys = [f'<span class="{each.style.split()[0]}"><i></i>{escape(each.label)}</span>' for each in self.series]
+    def figure(self, *, legend: bool = True) -> str:
+        """Returns the chart in a card with a heading; without a legend where another one on the page serves."""
+        key = self.legend() if legend else ""
+        return f'<figure class="card"><figcaption><h3>{escape(self.title)}</h3>{key}</figcaption>{self.svg()}</figure>'
+
+    def legend(self) -> str:
+        """Names the curves; one curve needs no name, the heading says what it is."""
+        named = [each for each in self.series if "thin" not in each.style and len(self.series) > 1]
+        keys = [f'<li class="{each.style}"><i></i>{escape(each.label)}</li>' for each in named]
         if self.baseline is not None:
-            keys.append(f'<span class="s3"><i class="dashed"></i>{escape(self.baseline_label)}</span>')
-        # One curve needs no name: the heading says what it is.
-        key = "".join(keys if len(self.series) > 1 else keys[1:])
-        return (
-            f'<figure class="card {css_class}"><figcaption><h3>{escape(self.title)}</h3>'
-            f'<span class="key">{key}</span></figcaption>{self.svg()}</figure>'
-        )
+            keys.append('<li class="base"><i></i>before</li>')
+        if self.band:
+            keys.append(f'<li class="band"><i></i>{escape(self.band_label)}</li>')
+        return f'<ul class="key">{"".join(keys)}</ul>' if keys else ""
 
     def svg(self) -> str:
         """Returns the picture; a run without finite values gets a sentence in its place."""
@@ -74,92 +88,106 @@ class Chart:
         if not finite:
             return '<p class="soft">No finite value yet.</p>'
         ys = [y for _, y in finite] + ([self.baseline] if self.baseline is not None else [])
+        ys += [end for _, low, high in self.band for end in (low, high) if math.isfinite(end)]
         ticks = nice_ticks(min(ys), max(ys))
-        scale = _Scale(
-            min(x for x, _ in finite), max(x for x, _ in finite), ticks[0], ticks[-1], self.width, self.height
-        )
-        parts = [_grid(ticks, scale), _x_axis(scale, self.x_name)]
+        xs = [x for x, _ in finite]
+        scale = Scale(min(xs), max(xs), ticks[0], ticks[-1], LEFT, self.width - RIGHT, TOP, self.height - BOTTOM)
+        parts = [self._grid(ticks, scale), self._x_axis(scale), _band(self.band, scale)]
         if self.baseline is not None:
             y = scale.y(self.baseline)
-            parts.append(f'<line class="base s3" x1="{LEFT:g}" x2="{self.width - RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<line class="base" x1="{scale.left:g}" x2="{scale.right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts += [_curve(each, scale) for each in self.series]
         if self.kept is not None and math.isfinite(self.kept[1]):
-            parts.append(_dot(self.kept, scale, "kept", f"kept: {self.x_name} {self.kept[0]:g}", 5.0))
+            parts.append(self._kept(self.kept, scale))
+        title, description = f"{self.key}-t", f"{self.key}-d"
         return (
             f'<svg class="plot" viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
-            f'aria-label="{escape(self._words())}">{"".join(parts)}</svg>'
+            f'aria-labelledby="{title} {description}"><title id="{title}">{escape(self.title)}</title>'
+            f'<desc id="{description}">{escape(self.words())}</desc>{"".join(parts)}</svg>'
         )
 
-    def _words(self) -> str:
+    def words(self) -> str:
+        """Says what the picture shows."""
         ends = [
             f"{each.label} from {number(each.points[0][1])} to {number(each.points[-1][1])}"
             for each in self.series
             if each.points
         ]
-        return f"{self.title} by {self.x_name}: {'; '.join(ends)}"
+        before = [] if self.baseline is None else [f"{number(self.baseline)} before fine-tuning"]
+        kept = [] if self.kept is None else [f"{self.x_name} {self.kept[0]:g} kept with {number(self.kept[1])}"]
+        return f"By {self.x_name}: {'; '.join(ends + before + kept)}."
 
+    def _grid(self, ticks: Sequence[float], scale: Scale) -> str:
+        lines = []
+        for tick, text in zip(ticks, y_labels(ticks), strict=True):
+            y = scale.y(tick)
+            lines.append(
+                f'<line class="grid" x1="{scale.left:g}" x2="{scale.right:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text x="{scale.left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+            )
+        return "".join(lines)
 
-@dataclass(frozen=True)
-class _Scale:
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-    width: float
-    height: float
+    def _x_axis(self, scale: Scale) -> str:
+        bottom = self.height - 6
+        texts = [
+            f'<text x="{scale.x(mark):.1f}" y="{bottom:g}" text-anchor="middle">{mark:g}</text>'
+            for mark in x_marks(scale.x_low, scale.x_high)
+        ]
+        return f'{"".join(texts)}<text x="2" y="{bottom:g}">{escape(self.x_name)}</text>'
 
-    def x(self, value: float) -> float:
-        share = (value - self.x_low) / (self.x_high - self.x_low) if self.x_high > self.x_low else 0.5
-        return LEFT + share * (self.width - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        share = (value - self.y_low) / (self.y_high - self.y_low)
-        return self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
-
-
-def nice_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Returns about `wanted` round numbers that enclose [low, high]; at least two, ascending."""
-    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
-        spread = abs(low) * 0.1 or 0.5
-        low, high = low - spread, high + spread
-    rough = high / wanted - low / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((each * power for each in (1.0, 2.0, 2.5, 5.0) if each * power >= rough), 10.0 * power)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [index * step for index in range(first, max(last, first + 1) + 1)]
-
-
-def _grid(ticks: Sequence[float], scale: _Scale) -> str:
-    step = ticks[1] - ticks[0]
-    digits = max(0, min(6, -math.floor(math.log10(step) + 1e-9) + (1 if f"{step:e}".startswith("2.5") else 0)))
-    lines = []
-    for tick in ticks:
-        y = scale.y(tick)
-        text = f"{tick:.{digits}f}" if abs(tick) < 1e6 and step > 1e-6 else f"{tick:.1e}"
-        lines.append(
-            f'<line class="grid" x1="{LEFT:g}" x2="{scale.width - RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{LEFT - 8:g}" y="{y + 4:.1f}" text-anchor="end">{text.replace("-", "−")}</text>'
+    def _kept(self, point: tuple[float, float], scale: Scale) -> str:
+        x, y = scale.x(point[0]), scale.y(point[1])
+        # The label leans away from the edge that it is near.
+        middle = (scale.left + scale.right) / 2
+        anchor, shift = ("end", -4.0) if x > middle else ("start", 4.0)
+        height = y - 10 if y - 10 > scale.top - 4 else y + 20
+        return (
+            f'<circle class="kept" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+            f'<text class="kept" x="{x + shift:.1f}" y="{height:.1f}" text-anchor="{anchor}">'
+            f"{_short(point[1])}</text>"
         )
-    return "".join(lines)
 
 
-def _x_axis(scale: _Scale, name: str) -> str:
-    span = scale.x_high - scale.x_low
-    step = max(1, math.ceil(span / 8))
-    step = next(
-        nice
-        for base in (1, 10, 100, 10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
-        for each in (1, 2, 5)
-        if (nice := each * base) >= step
+def sparkline(points: Points, baseline: float | None, words: str) -> str:
+    """Draws a curve the size of a word.
+
+    Args:
+        points: Its points.
+        baseline: Drawn as a dashed line; None draws none.
+        words: What it shows, for those who do not see it.
+
+    """
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    if len(finite) < 2:
+        return ""
+    ys = [y for _, y in finite] + ([baseline] if baseline is not None else [])
+    low, high = min(ys), max(ys)
+    flat = 0.0 if high > low else abs(low) * 0.1 or 0.5
+    scale = Scale(finite[0][0], finite[-1][0], low - flat, high + flat, 3.0, 93.0, 3.0, 21.0)
+    base = ""
+    if baseline is not None:
+        base = f'<line class="base" x1="3" x2="93" y1="{scale.y(baseline):.1f}" y2="{scale.y(baseline):.1f}"/>'
+    line = " ".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in finite)
+    return (
+        f'<svg class="spark plot" viewBox="0 0 96 24" width="96" height="24" role="img" aria-label="{escape(words)}">'
+        f'{base}<polyline class="s0" points="{line}"/></svg>'
     )
-    first = math.ceil(scale.x_low / step) * step
-    marks = [first + index * step for index in range(int((scale.x_high - first) / step) + 1)] or [int(scale.x_low)]
-    bottom = scale.height - 6
-    texts = [f'<text x="{scale.x(mark):.1f}" y="{bottom:g}" text-anchor="middle">{mark:g}</text>' for mark in marks]
-    return f'{"".join(texts)}<text x="4" y="{bottom:g}">{escape(name)}</text>'
 
 
-def _curve(series: Series, scale: _Scale) -> str:
+def _short(value: float) -> str:
+    return typographic(fixed(value, decimals([value])))
+
+
+def _band(band: Sequence[tuple[float, float, float]], scale: Scale) -> str:
+    finite = [each for each in band if all(math.isfinite(value) for value in each)]
+    if len(finite) < 2:
+        return ""
+    upper = [f"{scale.x(x):.1f},{scale.y(high):.1f}" for x, _, high in finite]
+    lower = [f"{scale.x(x):.1f},{scale.y(low):.1f}" for x, low, _ in reversed(finite)]
+    return f'<polygon class="band" points="{" ".join(upper + lower)}"/>'
+
+
+def _curve(series: Series, scale: Scale) -> str:
     pieces: list[list[tuple[float, float]]] = [[]]
     for point in series.points:
         if math.isfinite(point[1]):
@@ -173,12 +201,12 @@ def _curve(series: Series, scale: _Scale) -> str:
         for piece in pieces
         if piece
     ]
-    dots = [
-        _dot(point, scale, series.style, f"{series.label} {number(point[1])}") for piece in pieces for point in piece
-    ]
-    return "".join(lines) + ("".join(dots) if series.dots else "")
+    dots = [_dot(point, scale, series) for piece in pieces for point in piece]
+    # A curve of one point is a dot, or there is nothing to see.
+    return "".join(lines) + ("".join(dots) if series.dots or len(dots) == 1 else "")
 
 
-def _dot(point: tuple[float, float], scale: _Scale, style: str, words: str, radius: float = 3.5) -> str:
+def _dot(point: tuple[float, float], scale: Scale, series: Series) -> str:
     x, y = scale.x(point[0]), scale.y(point[1])
-    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"><title>{escape(words)}</title></circle>'
+    words = f"{series.label} {number(point[1])}"
+    return f'<circle class="{series.style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{escape(words)}</title></circle>'

@@ -1,15 +1,12 @@
-"""What all pages share: escaping, formats, the frame and the style."""
+"""What all pages share: escaping, formats, small pieces."""
 
 from __future__ import annotations
 
 import html
-import math
 from datetime import UTC, datetime
-from importlib.resources import files
 
+from tunevane.core import numbers
 from tunevane_tracker.state import Status
-
-STYLE = (files(__package__) / "style.css").read_text(encoding="utf-8")
 
 LABELS: dict[Status, str] = {
     "pending": "Waiting",
@@ -25,19 +22,39 @@ def escape(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Formats a value with significant digits; a dash stands for none."""
-    if value is None:
-        return "–"
-    if not math.isfinite(value):
-        return {"nan": "NaN", "inf": "∞", "-inf": "−∞"}[str(value)]
-    text = f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.{digits}g}"
+def foreign(value: object) -> str:
+    """Shows text that people wrote, in its own direction, whatever surrounds it."""
+    return f'<bdi dir="auto">{escape(value)}</bdi>'
+
+
+def typographic(text: str) -> str:
+    """Writes a number's minus as long as its plus."""
     return text.replace("-", "−")
 
 
-def signed(value: float) -> str:
-    """Formats a difference, always with its sign."""
-    return ("+" if value > 0 else "±" if value == 0 else "") + number(value)
+def number(value: float | None) -> str:
+    """Formats a value with four significant digits; a dash stands for none."""
+    return typographic(numbers.number(value))
+
+
+def change(before: float | None, after: float | None) -> tuple[str, str, str]:
+    """Formats two values and the change between them with the same decimals."""
+    first, second, third = (typographic(each) for each in numbers.together(before, after))
+    return first, second, third
+
+
+def percent(before: float | None, after: float | None) -> str:
+    """Formats a change relative to the value before; empty where that says nothing."""
+    if before is None or after is None or before <= 0 or not 0 < abs(after - before) < 1e3 * before:
+        return ""
+    return typographic(f"{100.0 * (after - before) / before:+.0f} %")
+
+
+def look(before: float | None, after: float | None) -> str:
+    """Names the class of a change: `good`, `bad` or `soft`; retrieval metrics are better when larger."""
+    if before is None or after is None or before == after:
+        return "soft"
+    return "good" if after > before else "bad"
 
 
 def duration(seconds: float) -> str:
@@ -51,13 +68,13 @@ def duration(seconds: float) -> str:
     return " ".join(shown[:2]) or "0 s"
 
 
-def moment(seconds: float) -> str:
-    """Formats a point in time, UTC, readable by machines too."""
+def moment(seconds: float, *, zone: bool = True) -> str:
+    """Formats a point in time, UTC, readable by machines too; `zone` says so."""
     try:
         when = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, OSError, ValueError):
         return "–"
-    return f'<time datetime="{when:%Y-%m-%dT%H:%M:%SZ}">{when:%Y-%m-%d %H:%M} UTC</time>'
+    return f'<time datetime="{when:%Y-%m-%dT%H:%M:%SZ}">{when:%Y-%m-%d %H:%M}{" UTC" if zone else ""}</time>'
 
 
 def pill(status: Status) -> str:
@@ -65,15 +82,11 @@ def pill(status: Status) -> str:
     return f'<span class="pill {status}">{LABELS[status]}</span>'
 
 
-def document(title: str, body: str, *, refresh_seconds: int | None = None) -> str:
-    """Puts content, which is HTML already, into the frame of a page."""
-    refresh = "" if refresh_seconds is None else f'<meta http-equiv="refresh" content="{refresh_seconds}">'
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark">{refresh}<title>{escape(title)} · tunevane</title>'
-        f"<style>{STYLE}</style></head><body>"
-        '<header class="bar"><a class="brand" href="/runs"><svg viewBox="0 0 24 24" aria-hidden="true">'
-        '<path d="M3 9h11a3 3 0 1 0-3-3M3 14h15a3 3 0 1 1-3 3M3 19h7"/></svg>tunevane</a></header>'
-        f"<main>{body}</main></body></html>"
-    )
+def scrolling(label: str, content: str, css_class: str = "card") -> str:
+    """Lets wide content scroll within the page, by keyboard too."""
+    return f'<div class="{css_class} scroll" role="region" aria-label="{escape(label)}" tabindex="0">{content}</div>'
+
+
+def section(heading: str, content: str) -> str:
+    """Puts content under a heading; nothing where there is none."""
+    return f"<h2>{escape(heading)}</h2>{content}" if content else ""

@@ -1,57 +1,87 @@
-"""The table of metrics before and after fine-tuning."""
+"""The tables of metrics: before and after fine-tuning, and of every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tunevane_tracker.page.html import escape, number, signed
+from tunevane.api.type.v1.metric_pb2 import Interval
+from tunevane.core.numbers import decimals, fixed
+from tunevane_tracker.page.html import change, escape, look, number, percent, scrolling, typographic
+from tunevane_tracker.page.outcome import metric_names, newest, short_names
 from tunevane_tracker.state import RunState
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Leaves out what all names begin with, up to the last `_` of it: the model, mostly."""
-    first, last = min(names, default=""), max(names, default="")
-    # What the first and the last in order share, all share.
-    prefix = (
-        ""
-        if first == last
-        else first[
-            : next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-        ]
-    )
-    cut = prefix.rfind("_") + 1
-    return {name: name[cut:] for name in names}
-
-
 def before_after(state: RunState) -> str:
-    """Shows each metric before, at the best epoch, after, and the change; nothing before the first metrics."""
-    phases = state.phases()
-    names = sorted(set().union(*phases.values()))
+    """Shows each metric before and after, the change, and its interval; nothing before the first metrics."""
+    names = metric_names(state)
     if not names:
         return ""
-    last = "after" if phases["after"] else "current"
-    title = "Retrieval before and after" if phases["after"] else "Retrieval so far"
+    latest = newest(state)
+    values, intervals = latest.values, latest.intervals
     shorts = short_names(names)
+    sure = bool(intervals)
     rows = []
     for name in names:
-        before, best, after = (phases[phase].get(name) for phase in ("before", "best", last))
-        rows.append(
-            f'<tr><th scope="row" title="{escape(name)}">{escape(shorts[name])}</th><td>{number(before)}</td>'
-            f"<td>{number(best)}</td><td><b>{number(after)}</b></td>{_change(before, after)}</tr>"
-        )
-    best_head = f"Best, epoch {state.best_epoch}" if state.best_epoch else "Best"
-    heads = ("Metric", "Before", best_head, "After" if phases["after"] else "Now", "Change", "")
+        before, now, difference = change(state.before.get(name), values.get(name))
+        style = look(state.before.get(name), values.get(name))
+        interval = intervals.get(name)
+        if interval is not None and interval.low <= 0 <= interval.high:
+            style = "soft"
+        cells = [
+            f"<td>{before}</td><td><b>{now}</b></td><td class='{style}'>{difference}</td>",
+            f"<td class='{style}'>{percent(state.before.get(name), values.get(name))}</td>",
+            f"<td class='soft'>{_interval(interval)}</td>" if sure else "",
+        ]
+        rows.append(f'<tr><th scope="row" title="{escape(name)}">{escape(shorts[name])}</th>{"".join(cells)}</tr>')
+    last = "After" if state.after else f"Epoch {latest.epoch}" if latest.epoch else "Now"
+    level = next((each.confidence for each in intervals.values()), 0.95)
+    heads = ["Metric", "Before", last, "Change", "Relative", *([f"{level:.0%} interval of the change"] if sure else [])]
     head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    return (
-        f'<h2>{title}</h2><div class="card scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    caption = "Retrieval before and after fine-tuning" if state.after else "Retrieval before fine-tuning and now"
+    table = (
+        f'<table><caption class="unseen">{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
+    note = ""
+    if sure:
+        note = (
+            '<p class="soft note-line">The intervals come from a paired bootstrap over the queries. '
+            "Where one contains 0, the change may be chance.</p>"
+        )
+    return scrolling(caption, table) + note
 
 
-def _change(before: float | None, after: float | None) -> str:
-    if before is None or after is None:
-        return "<td>–</td><td></td>"
-    change = after - before
-    look = "good" if change > 0 else "bad" if change < 0 else "soft"
-    percent = f"{100.0 * change / abs(before):+.0f} %".replace("-", "−") if before else ""
-    return f'<td class="{look}">{signed(change)}</td><td class="{look}">{percent}</td>'
+def every_epoch(state: RunState) -> str:
+    """Shows all values of all epochs, folded away."""
+    names = metric_names(state)
+    numbers = sorted(set(state.by_epoch) | set(state.epochs))
+    if not numbers:
+        return ""
+    shorts = short_names(names)
+    places = {
+        name: decimals([values.get(name) for values in (state.before, *state.by_epoch.values())]) for name in names
+    }
+    rows = [("before", None, None, state.before)] if state.before else []
+    for each in numbers:
+        epoch = state.epochs.get(each)
+        losses = (None, None) if epoch is None else (epoch.train_loss, epoch.val_loss)
+        rows.append((str(each), *losses, state.by_epoch.get(each, {})))
+    body = "".join(
+        f'<tr><th scope="row">{label}</th><td>{number(train)}</td><td>{number(val)}</td>'
+        + "".join(f"<td>{typographic(fixed(values.get(name), places[name]))}</td>" for name in names)
+        + "</tr>"
+        for label, train, val, values in rows
+    )
+    heads = ["Epoch", "train_loss", "val_loss", *(shorts[name] for name in names)]
+    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
+    table = (
+        f'<table><caption class="unseen">Losses and metrics of every epoch</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+    return f"<details><summary>Values of every epoch</summary>{scrolling('Values of every epoch', table)}</details>"
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    places = decimals((interval.low, interval.high), digits=2)
+    low, high = (typographic(fixed(end, places, sign=True)) for end in (interval.low, interval.high))
+    return f"{low} … {high}"
