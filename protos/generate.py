@@ -1,4 +1,4 @@
-"""Writes the Python code of `protos/` to `src/tunevane/api`, or checks that it is up to date.
+"""Writes the Python code of `protos/` to `src/tunevane/api` and their reference to `docs/`, or checks both.
 
     python protos/generate.py            writes
     python protos/generate.py --check    exits with 1 and names the files that differ
@@ -17,6 +17,9 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+
+import reference
+from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -66,6 +69,16 @@ def generate(into: Path) -> None:
         shutil.copytree(made, into)
 
 
+def described() -> str:
+    """Returns the reference of all services and messages, as Markdown."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+        made = Path(scratch) / "all.binpb"
+        arguments = ["--proto_path=.", "--include_source_info", f"--descriptor_set_out={made}"]
+        subprocess.run([tools(), "-m", "grpc_tools.protoc", *arguments, *files], cwd=PROTOS, check=True)
+        return reference.reference(descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()))
+
+
 def differences(left: Path, right: Path) -> list[str]:
     """Lists the files, relative to both folders, that are not the same in both."""
     names = {
@@ -85,14 +98,18 @@ def main() -> int:
     if not parser.parse_args().check:
         tools()
         generate(TARGET)
+        reference.TARGET.parent.mkdir(parents=True, exist_ok=True)
+        reference.TARGET.write_text(described(), encoding="utf-8")
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         tools()
         fresh = Path(scratch) / "api"
         generate(fresh)
-        stale = differences(fresh, TARGET)
+        stale = [f"src/tunevane/api/{name}" for name in differences(fresh, TARGET)]
+    if not reference.TARGET.is_file() or reference.TARGET.read_text(encoding="utf-8") != described():
+        stale.append(str(reference.TARGET.relative_to(ROOT)))
     for name in stale:
-        print(f"src/tunevane/api/{name} is not what protos/ generates: run `make protos`", file=sys.stderr)
+        print(f"{name} is not what protos/ generates: run `make protos`", file=sys.stderr)
     return 1 if stale else 0
 
 
