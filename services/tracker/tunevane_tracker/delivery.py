@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,9 @@ _log = log.get("tracker.delivery")
 BATCH = 500
 """Events handed to a sink at a time."""
 
+GATHER_SECONDS = 0.1
+"""How long news of a run gathers before it is delivered: in a flood, less is done for each event."""
+
 FIRST_WAIT_SECONDS = 1.0
 LAST_WAIT_SECONDS = 60.0
 """A failed delivery is repeated after 1, 2, 4 … 60 seconds."""
@@ -27,10 +32,10 @@ class _Task:
     """A run that may have something for the sink."""
 
     run: TrackedRun
-    due: float = 0.0
     failures: int = 0
     working: bool = False
-    wanted: bool = True
+    wanted: bool = False
+    queued: bool = False
     delivered: int | None = None
 
 
@@ -45,6 +50,7 @@ class Delivery:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         first_wait_seconds: float = FIRST_WAIT_SECONDS,
+        gather_seconds: float = GATHER_SECONDS,
     ) -> None:
         """Starts the threads."""
         self.sink = sink
@@ -53,7 +59,10 @@ class Delivery:
         self._cursors = cursors
         self._monotonic = monotonic
         self._first_wait_seconds = first_wait_seconds
+        self._gather_seconds = gather_seconds
         self._tasks: dict[str, _Task] = {}
+        self._queue: list[tuple[float, int, _Task]] = []
+        self._count = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -70,7 +79,8 @@ class Delivery:
         with self._changed:
             task = self._tasks.setdefault(run.uid, _Task(run))
             task.run, task.wanted = run, True
-            self._changed.notify()
+            if not task.queued and not task.working:
+                self._enqueue(task, self._gather_seconds)
 
     def lag(self) -> int:
         """Counts events that wait for the sink."""
@@ -93,18 +103,21 @@ class Delivery:
         for thread in self._threads:
             thread.join()
 
+    def _enqueue(self, task: _Task, wait_seconds: float) -> None:
+        task.queued = True
+        heapq.heappush(self._queue, (self._monotonic() + wait_seconds, next(self._count), task))
+        self._changed.notify()
+
     def _next(self) -> _Task | None:
         """Waits for a run that is due; None at the end."""
         with self._changed:
             while not self._closed:
-                now = self._monotonic()
-                waiting = [task for task in self._tasks.values() if task.wanted and not task.working]
-                due = [task for task in waiting if task.due <= now]
-                if due:
-                    task = min(due, key=lambda each: each.due)
-                    task.working, task.wanted = True, False
+                wait_seconds = self._queue[0][0] - self._monotonic() if self._queue else 3600.0
+                if wait_seconds <= 0.0:
+                    _, _, task = heapq.heappop(self._queue)
+                    task.working, task.wanted, task.queued = True, False, False
                     return task
-                self._changed.wait(min((task.due for task in waiting), default=now + 3600.0) - now)
+                self._changed.wait(wait_seconds)
         return None
 
     def _work(self) -> None:
@@ -125,11 +138,11 @@ class Delivery:
                 wait_seconds = self._failed(task, f"unexpected: {type(error).__name__}")
             with self._changed:
                 task.working = False
-                task.wanted = task.wanted or more or wait_seconds > 0.0
-                task.due = self._monotonic() + wait_seconds
-                if not task.wanted and task.run.ended is not None:
+                if task.wanted or more or wait_seconds > 0.0:
+                    task.wanted = True
+                    self._enqueue(task, 0.0 if more else max(wait_seconds, self._gather_seconds))
+                elif task.run.ended is not None:
                     self._tasks.pop(task.run.uid, None)
-                self._changed.notify()
 
     def _deliver(self, task: _Task) -> bool:
         """Delivers the next batch and tells whether there may be more."""

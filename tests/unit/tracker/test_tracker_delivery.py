@@ -59,7 +59,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def deliver_all(journal: Journal, sink: Recorder) -> Delivery:
-    delivery = Delivery(sink, journal, Cursors(journal), first_wait_seconds=0.001)
+    delivery = Delivery(sink, journal, Cursors(journal), first_wait_seconds=0.001, gather_seconds=0.001)
     delivery.offer(journal.append("some-run", "u1", RUN).result().run)
     assert sink.complete.wait(20)
     delivery.close()

@@ -1,7 +1,8 @@
 """Keeps a worker's events in a file until the trainer service has them, so that emitting one is a single write.
 
-A frame is `[length, crc32]`, then `[number, count, kind]` and the events, as they travel. What the file holds survives the
-death of the process: the run's next worker on this machine hands it over first. Used under the owner's lock.
+A frame is `[length, crc32]`, then `[number, count, kind]` and the events, as they travel. What the file holds
+survives the death of the process: the run's next worker on this machine hands it over first. Used under the
+owner's lock.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ def _frames(data: bytes) -> Iterator[_Frame]:
         if len(body) < max(length, _ABOUT.size) or zlib.crc32(body) != crc:
             return
         place += _HEAD.size + length
-        yield _Frame(*_ABOUT.unpack_from(body), body[_ABOUT.size :], place)
+        number, count, kind = _ABOUT.unpack_from(body)
+        yield _Frame(number, count, kind, body[_ABOUT.size :], place)
 
 
 def _locked(file: int) -> bool:
