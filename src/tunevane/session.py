@@ -21,7 +21,6 @@ from tunevane.core import bundles, names, specs
 from tunevane.errors import BlobsMissingError, InvalidRequestError, NotFoundError, Problem, TunevaneError
 from tunevane.rpc.blob_client import Progress
 from tunevane.storage import datasets
-from tunevane.storage.readers import read
 
 TARGET_VARIABLE = "TUNEVANE_TARGET"
 
@@ -77,6 +76,7 @@ def fit(
     model: str | Path = "minilm",
     train_data: object,
     eval_data: object = None,
+    val_split: float | None = None,
     epochs: int = 5,
     batch_size: int | None = None,
     loss: str | None = None,
@@ -101,6 +101,8 @@ def fit(
         model: Registered name, or the path of a sentence-transformers folder.
         train_data: What is learned from: a path (CSV, JSONL), records, a table, or the name of a pushed data set.
         eval_data: What the validation loss is computed on; None for none.
+        val_split: Share of train_data, in (0, 1), that is held out for the validation loss instead; drawn by seed,
+            connected pairs together.
         epochs: Passes over the training set.
         batch_size: Rows per batch; None lets the service choose.
         loss: Registered name; None chooses by the kind of training set.
@@ -129,11 +131,12 @@ def fit(
         names.check(name, "name")
     connection = _current(target)
     attach = _Attacher(connection, is_labeled)
+    train, held_out = attach.train(train_data, eval_data, val_split, seed)
     rate = {} if learning_rate is None else {"lr": learning_rate}
     optimizer = {**rate, **(optimizer_options or {})}
     spec = run_pb2.RunSpec(
         model=_model(model, model_options or {}, connection),
-        train_data=attach(train_data, "train_data"),
+        train_data=train,
         callbacks=[to_component(_checked(each, n), attach) for n, each in enumerate(callbacks)],
         epochs=_whole(epochs, "epochs"),
         batch_size=0 if batch_size is None else _whole(batch_size, "batch_size"),
@@ -143,8 +146,8 @@ def fit(
         max_restarts=max_restarts,
         precision=evaluation_pb2.PRECISION_BF16 if precision == "bf16" else evaluation_pb2.PRECISION_FP32,
     )
-    if eval_data is not None:
-        spec.eval_data.CopyFrom(attach(eval_data, "eval_data"))
+    if held_out is not None:
+        spec.eval_data.CopyFrom(held_out)
     if optimizer:
         spec.optimizer.CopyFrom(component("adamw", optimizer))
     if loss is not None or loss_options:
@@ -203,9 +206,27 @@ class _Attacher:
             if named is not None:
                 return named
         labelled = self._is_labeled if option in ("train_data", "eval_data") else True
-        bundle = datasets.save(read(data, is_labeled=labelled), self._connection.store)
+        bundle = datasets.write(data, self._connection.store, is_labeled=labelled)
         self._bundles.append(bundle)
         return bundle
+
+    def train(
+        self, data: object, eval_data: object, val_split: float | None, seed: int
+    ) -> tuple[blob_pb2.Bundle, blob_pb2.Bundle | None]:
+        """Returns what is learned from, and what the validation loss is computed on."""
+        if val_split is None:
+            return self(data, "train_data"), None if eval_data is None else self(eval_data, "eval_data")
+        if eval_data is not None:
+            raise InvalidRequestError([Problem("val_split", "and eval_data exclude each other; give one of them")])
+        if not 0 < val_split < 1:
+            raise InvalidRequestError([Problem("val_split", f"must be in (0, 1), not {val_split}")])
+        if isinstance(data, str) and "." not in data and os.sep not in data and not Path(data).exists():
+            raise InvalidRequestError([Problem("val_split", f"needs the data itself, and '{data}' is no file")])
+        parts = datasets.write_split(
+            data, self._connection.store, val_split=val_split, seed=seed, is_labeled=self._is_labeled
+        )
+        self._bundles.extend(parts)
+        return parts
 
     def _named(self, name: str) -> blob_pb2.Bundle | None:
         try:
@@ -257,7 +278,7 @@ def push_dataset(name: str, data: object, *, is_labeled: bool = False, target: s
     """
     names.check(name, "name")
     connection = _current(target)
-    content = datasets.save(read(data, is_labeled=is_labeled), connection.store)
+    content = datasets.write(data, connection.store, is_labeled=is_labeled)
     request = dataset_service_pb2.CreateDatasetRequest(
         dataset_id=name, dataset=dataset_service_pb2.Dataset(content=content), request_id=str(uuid.uuid4())
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -22,6 +23,17 @@ Scores = npt.NDArray[np.float64]
 
 def _no_pairs() -> Pairs:
     return np.empty((0, 2), np.int64)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What one side of a pair shows: a text, an image, or both."""
+
+    text: str | None = None
+    """What a text model reads."""
+
+    image: str | None = None
+    """What an image model reads: the path of a file of the bundle."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,21 @@ class Dataset:
             found.append(item.text)
         return tuple(found)
 
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """Lists the items' images, as paths of files of the bundle.
+
+        Raises:
+            InvalidRequestError: An item has no image.
+
+        """
+        found = []
+        for item in self.items:
+            if item.image is None:
+                raise InvalidRequestError(f"the item {item.id!r} has no image, which this model needs")
+            found.append(item.image)
+        return tuple(found)
+
 
 def canonical_label(value: object) -> str:
     """Writes a label the one way in which labels are compared: `1`, `1.0` and `"1"` are one label.
@@ -111,92 +138,130 @@ def from_items(rows: Sequence[Item]) -> Dataset:
         DataFormatError: Two items have one id.
 
     """
-    prefix = _fingerprint(text for item in rows for text in (item.text or "", item.label or ""))
+    name = Fingerprint()
+    for item in rows:
+        name.add(item.text, item.image, item.label)
     items = tuple(
-        item if item.id else Item(f"{prefix}-{position}", item.text, item.image, item.label, item.relevant)
-        for position, item in enumerate(rows)
+        item if item.id else replace(item, id=f"{name.text()}-{position}") for position, item in enumerate(rows)
     )
     return checked(Dataset("items", items))
 
 
-def from_labelled(rows: Iterable[tuple[str, object]]) -> Dataset:
+def from_labelled(rows: Iterable[tuple[str | Content, object]]) -> Dataset:
     """Makes a set of contents with labels."""
-    return from_items([Item("", text, label=canonical_label(label)) for text, label in rows])
+    contents = ((_content(content), canonical_label(label)) for content, label in rows)
+    return from_items([Item("", content.text, content.image, label) for content, label in contents])
 
 
-def from_pairs(rows: Iterable[tuple[str, str]]) -> Dataset:
+def from_pairs(rows: Iterable[tuple[str | Content, str | Content]]) -> Dataset:
     """Makes a set of pairs; equal contents are one item, and all items that pairs connect share one label."""
-    texts, pairs, prefix = _numbered(rows)
-    groups = components(len(texts), pairs)
+    contents, pairs, prefix = _numbered(rows)
+    groups = Groups()
+    groups.grow(len(contents))
+    for first, second in pairs:
+        groups.join(first, second)
     items = (
-        Item(f"{prefix}-{position}", text, label=f"{prefix}-{group}")
-        for position, (text, group) in enumerate(zip(texts, groups, strict=True))
+        Item(f"{prefix}-{position}", content.text, content.image, label=f"{prefix}-{group}")
+        for position, (content, group) in enumerate(zip(contents, groups.numbers().tolist(), strict=True))
     )
     return checked(Dataset("pairs", tuple(items), _as_array(pairs)))
 
 
-def from_scored(rows: Iterable[tuple[str, str, float]]) -> Dataset:
+def from_scored(rows: Iterable[tuple[str | Content, str | Content, float]]) -> Dataset:
     """Makes a set of pairs with scores; a score is no label, so the items have none."""
     listed = list(rows)
-    texts, pairs, prefix = _numbered((first, second) for first, second, _ in listed)
-    items = tuple(Item(f"{prefix}-{position}", text) for position, text in enumerate(texts))
+    contents, pairs, prefix = _numbered((first, second) for first, second, _ in listed)
+    items = tuple(Item(f"{prefix}-{position}", each.text, each.image) for position, each in enumerate(contents))
     scores = np.array([score for *_, score in listed], np.float64)
     return checked(Dataset("scored", items, _as_array(pairs), scores))
 
 
-def _numbered(rows: Iterable[tuple[str, str]]) -> tuple[list[str], list[tuple[int, int]], str]:
+def _content(value: str | Content) -> Content:
+    return Content(value) if isinstance(value, str) else value
+
+
+def _numbered(
+    rows: Iterable[tuple[str | Content, str | Content]],
+) -> tuple[list[Content], list[tuple[int, int]], str]:
     """Numbers contents by first appearance.
 
     Returns:
-        The contents, the pairs as numbers, and a fingerprint of both.
+        The contents, the pairs as numbers, and a fingerprint of the contents.
 
     """
-    number_of: dict[str, int] = {}
+    number_of: dict[Content, int] = {}
     pairs = [
-        (number_of.setdefault(first, len(number_of)), number_of.setdefault(second, len(number_of)))
+        (
+            number_of.setdefault(_content(first), len(number_of)),
+            number_of.setdefault(_content(second), len(number_of)),
+        )
         for first, second in rows
     ]
-    return list(number_of), pairs, _fingerprint(number_of)
+    name = Fingerprint()
+    for content in number_of:
+        name.add(content.text, content.image)
+    return list(number_of), pairs, name.text()
 
 
 def _as_array(pairs: list[tuple[int, int]]) -> Pairs:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def _fingerprint(texts: Iterable[str]) -> str:
+class Fingerprint:
     """Names a set by its contents, as the first part of ids and labels that we make up.
 
     With plain numbers, query 7 of one file would count as document 7 of another, and a search would leave that
     document out; and group 7 of one file of pairs would be relevant to group 7 of another.
     """
-    digest = hashlib.blake2b(digest_size=5)
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=5)
+
+    def add(self, *parts: str | None) -> None:
+        """Takes the parts of the next content."""
+        for part in parts:
+            data = (part or "").encode("utf-8", "surrogatepass")
+            self._digest.update(len(data).to_bytes(8, "little") + data)
+
+    def text(self) -> str:
+        """Returns the name of everything taken so far."""
+        return self._digest.hexdigest()
 
 
-def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Numbers the connected components of a graph, by order of first appearance (union-find).
+class Groups:
+    """Which nodes of a graph are connected (union-find); 8 bytes a node."""
 
-    Returns:
-        The component of each of the `count` nodes.
+    def __init__(self) -> None:
+        self._parent = array("q")
 
-    """
-    parent = list(range(count))
+    def grow(self, count: int) -> None:
+        """Makes sure that there are so many nodes."""
+        self._parent.extend(range(len(self._parent), count))
 
-    def root(node: int) -> int:
+    def join(self, left: int, right: int) -> None:
+        """Connects two nodes."""
+        low, high = sorted((self._root(left), self._root(right)))
+        self._parent[high] = low
+
+    def _root(self, node: int) -> int:
+        parent = self._parent
         while parent[node] != node:
             parent[node] = parent[parent[node]]
             node = parent[node]
         return node
 
-    for left, right in pairs:
-        low, high = sorted((root(left), root(right)))
-        parent[high] = low
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(node), len(numbers)) for node in range(count)]
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Numbers the connected components by order of first appearance; gives the one of each node, `[n]`."""
+        # A root is the smallest node of its component, so every parent comes before its children.
+        roots = np.empty(len(self._parent), np.int64)
+        count = 0
+        for node, parent in enumerate(self._parent):
+            if parent == node:
+                roots[node] = count
+                count += 1
+            else:
+                roots[node] = roots[parent]
+        return roots
 
 
 def checked(data: Dataset) -> Dataset:

@@ -1,14 +1,15 @@
-"""Data sets as bundles of files: `dataset.json`, `items.jsonl` and, where there are pairs, `pairs.jsonl`.
+"""Data sets as bundles of files: `dataset.json`, `items.jsonl`, where there are pairs `pairs.jsonl`, and images.
 
 `items.jsonl` has one object per item; `pairs.jsonl` has `[first, second]` or `[first, second, score]` per pair, where
-first and second are positions of items, counted from 0. The same set always gives the same bytes.
+first and second are positions of items, counted from 0; `images/` has each distinct image once, named by its digest.
+The same set always gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -16,12 +17,13 @@ import numpy as np
 
 from tunevane.api.type.v1 import blob_pb2
 from tunevane.core import bundles
-from tunevane.core.dataset import Dataset, Item, checked
+from tunevane.core.dataset import Dataset, Item, Kind, checked
 from tunevane.errors import DataFormatError
 from tunevane.storage.blobs import BlobStore
-from tunevane.storage.readers import read
+from tunevane.storage.readers.assembly import Assembly, Mask, assemble
+from tunevane.storage.readers.read import open_rows, read
 
-__all__ = ["VERSION", "load", "read", "save"]
+__all__ = ["VERSION", "load", "read", "save", "write", "write_split"]
 
 VERSION = 1
 _ROWS_PER_PIECE = 4096
@@ -29,25 +31,133 @@ _ITEM_KEYS = frozenset({"id", "text", "image", "label", "relevant"})
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def save(data: Dataset, store: BlobStore) -> blob_pb2.Bundle:
-    """Writes a data set.
+def write(source: object, store: BlobStore, *, is_labeled: bool = False, header: bool | None = None) -> blob_pb2.Bundle:
+    """Reads a data set straight into a bundle's files, with bounded memory.
+
+    Args:
+        source: As in `read`.
+        store: Where the files go.
+        is_labeled: As in `read`.
+        header: As in `read`.
 
     Raises:
-        DataFormatError: The set breaks its own rules, for example has an id twice.
+        DataFormatError: It cannot be read; the sentence names file, line and reason.
+
+    """
+    if isinstance(source, Dataset):
+        return save(source, store)
+    opened = open_rows(source, is_labeled=is_labeled, header=header, store=store)
+    assembly = assemble(opened.source, opened.rows)
+    try:
+        return _store(assembly, None, store, opened.images.blobs)
+    finally:
+        assembly.close()
+
+
+def write_split(
+    source: object,
+    store: BlobStore,
+    *,
+    val_split: float,
+    seed: int = 0,
+    is_labeled: bool = False,
+    header: bool | None = None,
+) -> tuple[blob_pb2.Bundle, blob_pb2.Bundle]:
+    """Reads a data set into two bundles: what is learned from, and what is held out for validation.
+
+    Pairs that are connected stay together, so that nothing that is validated on was learned.
+
+    Args:
+        source: As in `read`, but no `Dataset`.
+        store: Where the files go.
+        val_split: Share that is held out, in (0, 1).
+        seed: Of the draw; the same seed always holds out the same.
+        is_labeled: As in `read`.
+        header: As in `read`.
+
+    Raises:
+        DataFormatError: It cannot be read, or is too small to be split.
+
+    """
+    if not 0 < val_split < 1:
+        raise DataFormatError(f"val_split must be larger than 0 and smaller than 1, not {val_split}")
+    opened = open_rows(source, is_labeled=is_labeled, header=header, store=store)
+    assembly = assemble(opened.source, opened.rows)
+    try:
+        first, second = assembly.split(val_split, seed)
+        return tuple(_store(assembly, part, store, opened.images.blobs) for part in (first, second))  # type: ignore[return-value]  # two of them
+    finally:
+        assembly.close()
+
+
+def _store(
+    assembly: Assembly, part: tuple[Mask, Mask] | None, store: BlobStore, images: Mapping[str, blob_pb2.BlobRef]
+) -> blob_pb2.Bundle:
+    """Writes an assembly, or the items and pairs that two masks keep."""
+    keep_items, keep_pairs = (None, None) if part is None else part
+    items = assembly.item_count if keep_items is None else int(keep_items.sum())
+    pairs = assembly.pair_count if keep_pairs is None else int(keep_pairs.sum())
+    shown: set[str] = set()
+
+    def kept() -> Iterator[Item]:
+        for item in assembly.items(keep_items):
+            if item.image is not None:
+                shown.add(item.image)
+            yield item
+
+    def rows() -> Iterator[list[float]]:
+        # Positions count the items that are kept.
+        place = None if keep_items is None else np.cumsum(keep_items) - 1
+        for first, second, score in assembly.pairs(keep_pairs):
+            one, two = (first, second) if place is None else (int(place[first]), int(place[second]))
+            yield [one, two] if score is None else [one, two, score]
+
+    return _bundle(assembly.kind, items, kept(), pairs, rows(), store, lambda: {name: images[name] for name in shown})
+
+
+def save(data: Dataset, store: BlobStore, images: Mapping[str, blob_pb2.BlobRef] | None = None) -> blob_pb2.Bundle:
+    """Writes a data set.
+
+    Args:
+        data: The set.
+        store: Where its files go.
+        images: The blobs of its images by path, where it has some.
+
+    Raises:
+        DataFormatError: The set breaks its own rules, for example has an id twice, or an image is not given.
 
     """
     checked(data)
-    about = {"version": VERSION, "kind": data.kind, "items": len(data.items), "pairs": len(data.pairs)}
+    found: dict[str, blob_pb2.BlobRef] = {}
+    for item in data.items:
+        if item.image is not None:
+            if item.image not in (images or {}):
+                raise DataFormatError(f"the item {item.id!r} has the image {item.image!r}, whose bytes are not given")
+            found[item.image] = (images or {})[item.image]
+    pairs: list[list[float]] = data.pairs.tolist()
+    scores: list[float] | None = None if data.scores is None else data.scores.tolist()
+    rows = pairs if scores is None else ([*pair, score] for pair, score in zip(pairs, scores, strict=True))
+    return _bundle(data.kind, len(data.items), data.items, len(pairs), rows, store, lambda: found)
+
+
+def _bundle(
+    kind: Kind,
+    item_count: int,
+    items: Iterable[Item],
+    pair_count: int,
+    pairs: Iterable[list[float]],
+    store: BlobStore,
+    images: Callable[[], Mapping[str, blob_pb2.BlobRef]],
+) -> blob_pb2.Bundle:
+    about = {"version": VERSION, "kind": kind, "items": item_count, "pairs": pair_count}
     files = {
         "dataset.json": store.put_bytes(_write(about).encode()),
-        "items.jsonl": store.put_chunks(_lines(_row(item) for item in data.items)),
+        "items.jsonl": store.put_chunks(_lines(_row(item) for item in items)),
     }
-    if len(data.pairs):
-        pairs: list[list[float]] = data.pairs.tolist()
-        scores: list[float] | None = None if data.scores is None else data.scores.tolist()
-        rows = pairs if scores is None else ([*pair, score] for pair, score in zip(pairs, scores, strict=True))
-        files["pairs.jsonl"] = store.put_chunks(_lines(rows))
-    return bundles.make(files)
+    if pair_count:
+        files["pairs.jsonl"] = store.put_chunks(_lines(pairs))
+    # Known only once the items have gone by.
+    return bundles.make({**files, **images()})
 
 
 def _row(item: Item) -> dict[str, object]:
@@ -73,7 +183,8 @@ def load(bundle: blob_pb2.Bundle, store: BlobStore) -> Dataset:
 
     """
     about = _about(bundle, store)
-    items = tuple(_item(row, line) for line, row in _rows(bundle, store, "items.jsonl"))
+    paths = {file.path for file in bundle.files}
+    items = tuple(_item(row, line, paths) for line, row in _rows(bundle, store, "items.jsonl"))
     rows = list(_rows(bundle, store, "pairs.jsonl")) if about["pairs"] else []
     if (len(items), len(rows)) != (about["items"], about["pairs"]):
         raise DataFormatError(
@@ -122,7 +233,7 @@ def _rows(bundle: blob_pb2.Bundle, store: BlobStore, name: str) -> Iterator[tupl
             raise _refuse(name, line, f"is malformed: {error}") from error
 
 
-def _item(row: Any, line: int) -> Item:
+def _item(row: Any, line: int, paths: Container[str]) -> Item:
     if not isinstance(row, dict) or not row.keys() <= _ITEM_KEYS or not row.get("id"):
         raise _refuse("items.jsonl", line, f"is no object with an id and no more than {', '.join(sorted(_ITEM_KEYS))}")
     grades = row.pop("relevant", {})
@@ -132,6 +243,8 @@ def _item(row: Any, line: int) -> Item:
         raise _refuse("items.jsonl", line, "has a grade that is no finite number of at least 0")
     if "text" not in row and "image" not in row:
         raise _refuse("items.jsonl", line, "has neither a text nor an image")
+    if "image" in row and row["image"] not in paths:
+        raise _refuse("items.jsonl", line, f"names the image {row['image'][:80]!r}, which is no file of the bundle")
     return Item(**row, relevant=grades)
 
 

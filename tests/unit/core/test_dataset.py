@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunevane.core import dataset
-from tunevane.core.dataset import Dataset, Item
+from tunevane.core.dataset import Content, Dataset, Item
 from tunevane.errors import DataFormatError, InvalidRequestError
 
 CASES = json.loads(Path(__file__).with_name("cases.json").read_text(encoding="utf-8"))["csv_pairs"]
@@ -36,6 +36,14 @@ def test_worked_cases(case: dict[str, Any], docs: int, labels: int) -> None:
     assert [[data.texts[a], data.texts[b]] for a, b in data.pairs] == case["rows"]
 
 
+def components(count: int, edges: Edges) -> list[int]:
+    groups = dataset.Groups()
+    groups.grow(count)
+    for left, right in edges:
+        groups.join(left, right)
+    return [int(number) for number in groups.numbers()]
+
+
 @settings(deadline=None)
 @given(graphs())
 def test_components_are_what_a_walk_reaches(graph: tuple[int, Edges]) -> None:
@@ -44,7 +52,7 @@ def test_components_are_what_a_walk_reaches(graph: tuple[int, Edges]) -> None:
     for left, right in edges:
         neighbours[left].add(right)
         neighbours[right].add(left)
-    found = dataset.components(count, edges)
+    found = components(count, edges)
     for start in range(count):
         reached, waiting = {start}, [start]
         while waiting:
@@ -60,16 +68,16 @@ def test_components_do_not_depend_on_the_order_of_pairs(graph: tuple[int, Edges]
     count, edges = graph
     shuffled = [edge if generator.random() < 0.5 else edge[::-1] for edge in edges]
     generator.shuffle(shuffled)
-    assert dataset.components(count, shuffled) == dataset.components(count, edges)
+    assert components(count, shuffled) == components(count, edges)
 
 
 def test_components_are_numbered_by_first_appearance() -> None:
-    assert dataset.components(5, [(4, 1), (2, 3)]) == [0, 1, 2, 2, 1]
+    assert components(5, [(4, 1), (2, 3)]) == [0, 1, 2, 2, 1]
 
 
 def test_a_long_chain_is_one_component() -> None:
     chain = [(node, node + 1) for node in reversed(range(100_000 - 1))]
-    assert set(dataset.components(100_000, chain)) == {0}
+    assert set(components(100_000, chain)) == {0}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +125,27 @@ def test_equality_looks_into_arrays() -> None:
         hash(dataset.from_scored(rows))
 
 
-def test_texts_of_a_set_with_a_picture() -> None:
+def test_texts_and_images_of_a_set_with_both() -> None:
+    mixed = Dataset("items", (Item("t", "text"), Item("p", image="p.png"), Item("b", "both", image="b.png")))
     with pytest.raises(InvalidRequestError, match="the item 'p' has no text"):
-        _ = Dataset("items", (Item("t", "text"), Item("p", image="p.png"))).texts
+        _ = mixed.texts
+    with pytest.raises(InvalidRequestError, match="the item 't' has no image"):
+        _ = mixed.images
+    assert Dataset("items", mixed.items[1:]).images == ("p.png", "b.png")
+
+
+def test_an_image_joins_the_texts_that_it_is_paired_with() -> None:
+    picture, other = Content(image="images/a.png"), Content(image="images/b.png")
+    data = dataset.from_pairs([("one", picture), (picture, "two"), (other, "three"), (Content("one"), "four")])
+    assert len(data.items) == 6
+    labels = {item.text or item.image: item.label for item in data.items}
+    assert labels["one"] == labels["images/a.png"] == labels["two"] == labels["four"] != labels["three"]
+    assert labels["three"] == labels["images/b.png"]
+
+
+def test_a_text_and_an_image_of_the_same_name_are_two_contents() -> None:
+    data = dataset.from_pairs([("a.png", Content(image="a.png")), ("a.png", Content("a.png", "a.png"))])
+    assert [(item.text, item.image) for item in data.items] == [("a.png", None), (None, "a.png"), ("a.png", "a.png")]
 
 
 ITEMS = (Item("a", "x"), Item("b", "y"))

@@ -78,7 +78,15 @@ def test_records_come_back(store: BlobStore, tmp_path: Path, rows: list[dict[str
 
 def test_pictures_come_back(store: BlobStore) -> None:
     data = Dataset("items", (Item("a", image="images/a.png", label="1"), Item("b", "text", image="images/b.png")))
-    assert datasets.load(datasets.save(data, store), store) == data
+    images = {name: store.put_bytes(name.encode()) for name in ("images/a.png", "images/b.png", "images/c.png")}
+    bundle = datasets.save(data, store, images)
+    assert [file.path for file in bundle.files] == ["dataset.json", "images/a.png", "images/b.png", "items.jsonl"]
+    assert datasets.load(bundle, store) == data
+
+
+def test_a_picture_without_bytes_is_not_saved(store: BlobStore) -> None:
+    with pytest.raises(DataFormatError, match="item 'a' has the image 'images/a.png', whose bytes are not given"):
+        datasets.save(Dataset("items", (Item("a", image="images/a.png"),)), store)
 
 
 def test_bytes_are_canonical(store: BlobStore) -> None:
@@ -134,6 +142,7 @@ SCORED = ABOUT.replace(b"pairs", b"scored", 1)
         ({"items.jsonl": ITEMS.replace(b'"y"', b'"y","relevant":[]')}, "line 2: has a field of the wrong type"),
         ({"items.jsonl": ITEMS.replace(b'"y"', b'"y","relevant":{"d":-1}')}, "line 2: has a grade that is no"),
         ({"items.jsonl": ITEMS.replace(b'"y"', b'"y","relevant":{"d":true}')}, "line 2: has a grade that is no"),
+        ({"items.jsonl": ITEMS.replace(b'"text":"y"', b'"image":"y.png"')}, "line 2: names the image 'y.png', which"),
         ({"items.jsonl": ITEMS.replace(b'"b"', b'"a"')}, "has the id 'a' more than once"),
         ({"pairs.jsonl": b"[0,2]\n"}, "pairs.jsonl, line 1: names an item outside the 2"),
         ({"pairs.jsonl": b"[0,-1]\n"}, "pairs.jsonl, line 1: names an item outside the 2"),

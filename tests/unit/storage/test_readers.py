@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import datasets as hugging
 import numpy as np
+import pandas
+import polars
 import pytest
 
+from support.documents import BaseDoc, DocList, TextDoc
 from tunevane.core.dataset import Dataset, Item
 from tunevane.storage.datasets import read
 
@@ -110,72 +112,53 @@ def test_a_data_set_is_returned_as_it_is() -> None:
     assert read(data) is data
 
 
-class PandasLike:
-    """Has of a pandas table what is used; a missing value is NaN."""
-
-    columns = ("text", "label")
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def notna(self) -> list[dict[str, bool]]:
-        return [{name: value == value for name, value in row.items()} for row in self._rows]
-
-    def astype(self, kind: type) -> PandasLike:
-        assert kind is object
-        return self
-
-    def where(self, keep: list[dict[str, bool]], other: None) -> PandasLike:
-        pairs = zip(self._rows, keep, strict=True)
-        return PandasLike([{n: v if kept[n] else other for n, v in row.items()} for row, kept in pairs])
-
-    def to_dict(self, orient: str) -> list[dict[str, Any]]:
-        assert orient == "records"
-        return self._rows
-
-
-ROWS = [{"text": "a", "label": 1.0}, {"text": "b", "label": None}]
+ROWS: list[dict[str, Any]] = [{"text": "a", "label": 1.0}, {"text": "b", "label": None}]
 
 
 @pytest.mark.parametrize(
     "table",
-    [
-        PandasLike([{"text": "a", "label": 1.0}, {"text": "b", "label": float("nan")}]),
-        SimpleNamespace(columns=["text", "label"], to_dicts=lambda: ROWS),
-        SimpleNamespace(column_names=["text", "label"], to_list=lambda: ROWS),
-    ],
+    [pandas.DataFrame(ROWS), polars.DataFrame(ROWS), hugging.Dataset.from_list(ROWS)],
     ids=["pandas", "polars", "datasets"],
 )
 def test_tables(table: object) -> None:
     assert as_labelled(read(table)) == [("a", "1"), ("b", None)]
 
 
-def test_a_real_pandas_table() -> None:
-    pandas = pytest.importorskip("pandas")
+def test_a_streamed_table() -> None:
+    streamed = hugging.IterableDataset.from_generator(lambda: iter(ROWS))
+    assert as_labelled(read(streamed)) == [("a", "1"), ("b", None)]
+
+
+def test_a_pandas_table_of_pairs() -> None:
     table = pandas.DataFrame({"text": ["a", "b"], "label": [1, None], "id": ["x", "y"]})
     assert read(table).items == (Item("x", "a", label="1"), Item("y", "b"))
     pairs = pandas.DataFrame({"query": ["a"], "document": ["b"], "score": [0.5]})
     assert read(pairs).kind == "scored"
 
 
-class DocList:
-    """Has of docarray's list what is used: it can be iterated, and its documents have attributes."""
+def test_parquet(tmp_path: Path) -> None:
+    rows = [{"query": f"query {n}", "document": f"document {n % 7}"} for n in range(1500)]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "pairs.parquet")
+    assert as_pairs(read(tmp_path / "pairs.parquet")) == [(row["query"], row["document"]) for row in rows]
 
-    def __init__(self, **fields: list[Any]) -> None:
-        self._documents = [
-            SimpleNamespace(**dict(zip(fields, row, strict=True))) for row in zip(*fields.values(), strict=True)
-        ]
 
-    def __iter__(self) -> Iterator[SimpleNamespace]:
-        return iter(self._documents)
+class OldDocument(BaseDoc):
+    text: str
+    tags: dict[str, Any]
 
 
 def test_docarray_documents() -> None:
-    tags = [{"finetuner_label": 3.0}, {"other": 1}]
-    data = read(DocList(id=["x", "y"], text=["a", "b"], content=["a", "b"], tags=tags, uri=[None, None]))
-    assert data.items == (Item("x", "a", label="3"), Item("y", "b"))
+    tags: list[dict[str, Any]] = [{"finetuner_label": 3.0}, {"other": 1}]
+    old: Any = OldDocument  # its fields take more than their types say
+    given = [old(id=name, text=text, tags=each) for name, text, each in zip("xy", "ab", tags, strict=True)]
+    assert read(DocList[OldDocument](given)).items == (Item("x", "a", label="3"), Item("y", "b"))
+
+
+class Pair(BaseDoc):
+    query: str
+    document: TextDoc
 
 
 def test_docarray_pairs() -> None:
-    data = read(DocList(id=["x", "y"], query=["a", "b"], document=["c", "d"]))
-    assert as_pairs(data) == [("a", "c"), ("b", "d")]
+    given = DocList[Pair](Pair(query=q, document=TextDoc(text=d)) for q, d in ("ac", "bd"))
+    assert as_pairs(read(given)) == [("a", "c"), ("b", "d")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,9 +44,17 @@ FILES: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv", b"query,score\na,1\n", {}, "line 1: has the column names query,score; use query,document or"),
     ("a.csv", b"query,document,label\na,b,c\n", {}, "line 1: has the column names query,document,label; use query,"),
     ("a.csv", b"query,document,score\na,b\n", {}, "line 2: has 2 columns where line 1 has 3"),
-    ("a.parquet", b"PAR1", {}, "are read, not '.parquet'; read it with pandas"),
-    ("a.dat", b"a,b\n", {}, "files that end in .csv, .tsv and .jsonl are read, not '.dat'"),
-    ("a", b"a,b\n", {}, "files that end in .csv, .tsv and .jsonl are read, not 'others'"),
+    ("a.xlsx", b"PK", {}, "are read, not '.xlsx'; read it with pandas"),
+    ("a.parquet", b"PAR1", {}, "cannot be read as Parquet after row 0"),
+    ("a.dat", b"a,b\n", {}, "files that end in .csv, .tsv, .jsonl and .parquet are read, not '.dat'"),
+    ("a", b"a,b\n", {}, "files that end in .csv, .tsv, .jsonl and .parquet are read, not 'others'"),
+    ("a.csv", b"a,b\nc,d.png\n", {}, "line 2: has the image 'd.png' which is no file here"),
+    ("a.csv", b'a,b\nc,"data:image/png;base64,xx=x"\n', {}, "whose base64 is malformed"),
+    ("a.csv", b'a,b\nc,"data:image/png;base64,AAAA"\n', {}, "that does not decode: its 3 bytes are in no known format"),
+    ("a.jsonl", b'{"image": "a.png"}\n', {}, "line 1: has the image 'a.png' which is no file here"),
+    ("a.jsonl", b'{"image": "file:///etc/hostname"}\n', {}, "behind a 'file' address; only http and https are"),
+    ("a.jsonl", b'{"image": "a\\u0000.png"}\n', {}, "which is no file here"),
+    ("a.jsonl", b'{"image": {"path": 5}}\n', {}, "line 1: has an image of type int"),
     ("a.jsonl", b"\n", {}, "a.jsonl is empty"),
     ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', {}, "line 3: is malformed JSON"),
     ("a.jsonl", b"[" * 100_000, {}, "line 1: is malformed JSON"),
@@ -102,8 +111,17 @@ RECORDS: list[tuple[list[object], str]] = [
         [{"text": "a"}, {"query": "a", "document": "b"}],
         "record 2: has a pair without a score where record 1 has a single",
     ),
-    ([{"text": "a", "image": "a.png"}], "record 1: has an image in the field 'image'; only text is read"),
-    ([SimpleNamespace(id="x", text="", uri="a.png")], "record 1: has an image in the field 'uri'; only text is read"),
+    ([{"text": "a", "image": "a.png"}], "record 1: has the image 'a.png' which is no file here"),
+    ([SimpleNamespace(id="x", text="", uri="a.png")], "record 1: has the image 'a.png' which is no file here"),
+    ([{"text": "a"}, {"image": b"no picture"}], "record 2: has an image that does not decode: its 10 bytes"),
+    ([{"image": b"\x89PNG\r\n\x1a\n" + b"x" * 40}], "record 1: has an image that does not decode"),
+    ([{"image": "a.png", "url": "b.png"}], "record 1: has the two contents 'image' and 'url'"),
+    ([{"image": np.zeros((2, 2, 7))}], "as an array of shape [2, 2, 7]; [h, w] or [h, w, 3] is needed"),
+    ([{"image": np.full((2, 2), 9.0)}], "as an array of numbers outside [0, 1]"),
+    ([{"image": np.full((2, 2), 256)}], "with values outside [0, 255]"),
+    ([{"image": [1, 2]}], "record 1: has an image of type list; give a path"),
+    ([{"query": "a", "document": {"txt": "b"}}], "record 1: has the field 'txt' in one of a pair"),
+    ([{"query": "a", "document": {"text": None}}], "record 1: has an empty content"),
 ]
 
 

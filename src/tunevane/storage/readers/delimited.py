@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 
-from tunevane.core import dataset
-from tunevane.core.dataset import Dataset
+from tunevane.core.dataset import Content
+from tunevane.errors import DataFormatError
+from tunevane.storage.readers.images import Images
 from tunevane.storage.readers.place import Source
+from tunevane.storage.readers.row import Row
 
 _NAMES = frozenset({"query", "document", "label", "score"})
 _ROLES: dict[frozenset[str], tuple[str, ...]] = {
@@ -19,50 +22,77 @@ _ROLES: dict[frozenset[str], tuple[str, ...]] = {
 }
 """The sets of column names that are understood, and the order in which their columns are read."""
 
-_Rows = list[tuple[int, list[str]]]
+_Numbered = Iterator[tuple[int, list[str]]]
 
 
-def dataset_of(text: str, delimiter: str, source: Source, *, is_labeled: bool, header: bool | None) -> Dataset:
-    """Makes a data set of a CSV file's text, which is not blank.
+@dataclass(frozen=True)
+class _Layout:
+    """What the columns mean."""
+
+    columns: tuple[int, ...]
+    """Content and label, or two contents and perhaps a score."""
+
+    is_labeled: bool
+    """Whether the second is a label."""
+
+    has_header: bool
+    """Whether the first row holds names."""
+
+
+def rows(
+    lines: Iterable[str], delimiter: str, source: Source, images: Images, *, is_labeled: bool, header: bool | None
+) -> Iterator[Row]:
+    """Lists the rows of a CSV file.
+
+    A cell that names an image, as `Images.is_reference` tells, is an image; every other content is a text.
 
     Raises:
         DataFormatError: A row does not fit; the sentence names its line, the first one of a row of several lines.
 
     """
-    rows = list(_rows(text, delimiter, source))
-    first_number, first_row = rows[0]
-    width = len(first_row)
-    columns, is_labeled = _columns(rows, source, is_labeled, header)
-    if not rows:
-        source.refuse_empty()
-    if columns is None:
-        _check_width(first_number, width, source, is_labeled)
-        columns = list(range(width))
-    for number, row in rows:
+    numbered = _numbered(lines, delimiter, source)
+    first = next(numbered, None)
+    if first is None:
+        raise DataFormatError(f"{source.name} is empty; at least one line of data is needed")
+    first_number, cells = first
+    width = len(cells)
+    layout = _layout(first_number, cells, source, is_labeled, header)
+    data = numbered if layout.has_header else chain([first], numbered)
+    empty = True
+    for number, row in data:
+        empty = False
         if len(row) != width:
             source.refuse(
                 number,
                 f"has {len(row)} column{'s' * (len(row) != 1)} where line {first_number} has {width};"
                 " put a text with a separator into double quotes",
             )
-    if is_labeled:
-        content, label = columns
-        return dataset.from_labelled((source.text(n, row[content]), source.label(n, row[label])) for n, row in rows)
-    first, second, *score = columns
-    if score:
-        return dataset.from_scored(
-            (source.text(n, row[first]), source.text(n, row[second]), source.number(n, row[score[0]], "score"))
-            for n, row in rows
-        )
-    return dataset.from_pairs((source.text(n, row[first]), source.text(n, row[second])) for n, row in rows)
+        yield _row(number, row, layout, source, images)
+    if empty:
+        source.refuse_empty()
 
 
-def _rows(text: str, delimiter: str, source: Source) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _row(number: int, row: list[str], layout: _Layout, source: Source, images: Images) -> Row:
+    first, second, *score = (row[column] for column in layout.columns)
+    content = _content(number, first, source, images)
+    if layout.is_labeled:
+        return Row(number, content, label=source.label(number, second))
+    other = _content(number, second, source, images)
+    return Row(number, content, other, source.number(number, score[0], "score") if score else None)
+
+
+def _content(number: int, cell: str, source: Source, images: Images) -> Content:
+    if images.is_reference(cell):
+        return Content(image=images.add(source, number, cell))
+    return Content(source.text(number, cell))
+
+
+def _numbered(lines: Iterable[str], delimiter: str, source: Source) -> _Numbered:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 0
     try:
         for row in reader:
-            if row:
+            if row and not (len(row) == 1 and not row[0].strip()):
                 yield line + 1, row
             line = reader.line_num
     except csv.Error as error:
@@ -71,26 +101,18 @@ def _rows(text: str, delimiter: str, source: Source) -> Iterator[tuple[int, list
         source.refuse(line + 1, f"has unbalanced double quotes ({error}); write a quote inside a text as two")
 
 
-def _columns(rows: _Rows, source: Source, is_labeled: bool, header: bool | None) -> tuple[list[int] | None, bool]:
-    """Takes the header away from the rows, if there is one.
-
-    Returns:
-        The columns in the order in which they are read, None where names do not tell; and whether one is a label.
-
-    """
-    number, cells = rows[0]
+def _layout(number: int, cells: list[str], source: Source, is_labeled: bool, header: bool | None) -> _Layout:
     names = [cell.strip().lower() for cell in cells]
     recognised = len(names) > 1 and len(set(names)) == len(names) and set(names) <= _NAMES
-    if not (recognised if header is None else header):
-        return None, is_labeled
-    del rows[0]
-    if not recognised:
-        return None, is_labeled
+    has_header = recognised if header is None else header
+    if not (has_header and recognised):
+        _check_width(number, len(cells), source, is_labeled)
+        return _Layout(tuple(range(len(cells))), is_labeled, has_header)
     order = _ROLES.get(frozenset(names))
     if order is None:
         wanted = "query,document or query,label or query,document,score"
         source.refuse(number, f"has the column names {','.join(names)}; use {wanted}, or header=False if it is data")
-    return [names.index(name) for name in order], "label" in names
+    return _Layout(tuple(names.index(name) for name in order), "label" in names, has_header)
 
 
 def _check_width(number: int, width: int, source: Source, is_labeled: bool) -> None:

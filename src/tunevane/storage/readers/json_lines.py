@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tunevane.storage.readers.place import Source
 
 
-def rows(text: str, source: Source) -> Iterator[tuple[int, object]]:
+def rows(lines: Iterable[str], source: Source) -> Iterator[tuple[int, object]]:
     """Lists line number and value of every line that is not blank.
 
     Raises:
         DataFormatError: A line is malformed.
 
     """
-    # Not splitlines: JSON strings may hold U+2028 and other characters that it takes for ends of lines.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line and not line.isspace():
+    for number, line in enumerate(lines, start=1):
+        if not line.isspace():
             try:
                 value: object = json.loads(line)
             except (ValueError, RecursionError) as error:

@@ -3,25 +3,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from tunevane.core.dataset import Dataset
+import numpy as np
+
+from tunevane.core.dataset import Dataset, checked
 from tunevane.errors import DataFormatError
-from tunevane.storage.readers import delimited, json_lines, records, tables
+from tunevane.storage.blobs import BlobStore
+from tunevane.storage.readers import delimited, json_lines, parquet, records, tables, text_file
+from tunevane.storage.readers.assembly import assemble
+from tunevane.storage.readers.images import Images
 from tunevane.storage.readers.place import Source
+from tunevane.storage.readers.row import Row
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
-_KNOWN = ".csv, .tsv and .jsonl"
+_PARQUET = (".parquet", ".pq")
+_KNOWN = ".csv, .tsv, .jsonl and .parquet"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Data that is about to be read, once."""
+
+    source: Source
+    """What complaints call it."""
+
+    rows: Iterator[Row]
+    """Its rows, one after the other."""
+
+    images: Images
+    """The images met so far."""
+
+
+def open_rows(
+    source: object, *, is_labeled: bool = False, header: bool | None = None, store: BlobStore | None = None
+) -> Opened:
+    """Starts to read data.
+
+    Args:
+        source: A path of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file; a list or an iterator of records; a pandas,
+            polars or `datasets` table; or a docarray `DocList`.
+        is_labeled: Whether two CSV columns are content and label rather than a pair, where their names do not tell.
+        header: Whether the first CSV row holds names; None looks for `query`, `document`, `label`, `score`.
+        store: Where images are kept; None checks and names them only. Paths of images begin at the file's folder, or
+            at the working folder where the data is no file.
+
+    Raises:
+        DataFormatError: It cannot be read; the sentence names file, line and reason.
+
+    """
+    if isinstance(source, str | os.PathLike):
+        return _open_file(Path(source).expanduser(), is_labeled, header, store)
+    images = Images(store)
+    table = tables.rows(source)
+    if table is not None:
+        place = Source("the table", "row")
+        return Opened(place, records.rows(enumerate(table, start=1), place, images), images)
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
+        place = Source("the list", "record")
+        return Opened(place, records.rows(enumerate(map(tables.record, source), start=1), place, images), images)
+    raise DataFormatError(f"a {type(source).__name__} is no data set; give a path, a list of records or a table")
 
 
 def read(source: object, *, is_labeled: bool = False, header: bool | None = None) -> Dataset:
-    """Reads a data set.
+    """Reads a data set into memory; images are checked and named, and kept nowhere.
 
     Args:
-        source: A path of a `.csv`, `.tsv` or `.jsonl` file; a list of records; a pandas, polars or `datasets` table; a
-            docarray `DocList`; or a `Dataset`, which is returned as it is.
+        source: A path, records, a table or documents, as `open_rows` says; or a `Dataset`, which is returned as it is.
         is_labeled: Whether two CSV columns are content and label rather than a pair, where their names do not tell.
         header: Whether the first CSV row holds names; None looks for `query`, `document`, `label`, `score`.
 
@@ -31,28 +82,47 @@ def read(source: object, *, is_labeled: bool = False, header: bool | None = None
     """
     if isinstance(source, Dataset):
         return source
-    if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source).expanduser(), is_labeled, header)
-    table = tables.rows(source)
-    if table is not None:
-        return records.from_records(enumerate(table, start=1), Source("the table", "row"))
-    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
-        return records.from_records(enumerate(map(tables.record, source), start=1), Source("the list", "record"))
-    raise DataFormatError(f"a {type(source).__name__} is no data set; give a path, a list of records or a table")
+    opened = open_rows(source, is_labeled=is_labeled, header=header)
+    assembly = assemble(opened.source, opened.rows)
+    try:
+        rows = list(assembly.pairs())
+        pairs = np.array([row[:2] for row in rows], np.int64).reshape(-1, 2)
+        scores = np.array([row[2] for row in rows], np.float64) if assembly.kind == "scored" else None
+        return checked(Dataset(assembly.kind, tuple(assembly.items()), pairs, scores))
+    finally:
+        assembly.close()
 
 
-def _read_file(path: Path, is_labeled: bool, header: bool | None) -> Dataset:
+def _open_file(path: Path, is_labeled: bool, header: bool | None, store: BlobStore | None) -> Opened:
     suffix = path.suffix.lower()
+    _check_file(path, suffix)
+    images = Images(store, path.parent)
+    if suffix in _PARQUET:
+        source = Source(str(path), "row")
+        return Opened(source, records.rows(parquet.rows(path), source, images), images)
     source = Source(str(path), "line")
-    text = _text(path, source, suffix)
-    if not text.strip():
-        raise DataFormatError(f"{path} is empty; at least one line of data is needed")
+    lines = text_file.lines(path, source)
     if suffix in _JSON_LINES:
-        return records.from_records(json_lines.rows(text, source), source)
-    return delimited.dataset_of(text, _DELIMITERS[suffix], source, is_labeled=is_labeled, header=header)
+        return Opened(source, _records(lines, source, images), images)
+    delimiter = _DELIMITERS[suffix]
+    rows = delimited.rows(lines, delimiter, source, images, is_labeled=is_labeled, header=header)
+    return Opened(source, rows, images)
 
 
-def _text(path: Path, source: Source, suffix: str) -> str:
+def _records(lines: Iterator[str], source: Source, images: Images) -> Iterator[Row]:
+    numbered = json_lines.rows(lines, source)
+    first = next(numbered, None)
+    if first is None:
+        raise DataFormatError(f"{source.name} is empty; at least one line of data is needed")
+
+    def all_of_them() -> Iterator[tuple[int, object]]:
+        yield first
+        yield from numbered
+
+    yield from records.rows(all_of_them(), source, images)
+
+
+def _check_file(path: Path, suffix: str) -> None:
     try:
         if path.is_dir():
             raise DataFormatError(f"{path} is a folder; give a file that ends in {_KNOWN}")
@@ -60,20 +130,8 @@ def _text(path: Path, source: Source, suffix: str) -> str:
             raise DataFormatError(f"there is no file {path}")
         if not path.is_file():
             raise DataFormatError(f"{path} is no regular file; save the data as a file that ends in {_KNOWN}")
-        if suffix not in _DELIMITERS and suffix not in _JSON_LINES:
-            hint = "; read it with pandas and pass the table" if suffix in (".parquet", ".xlsx", ".feather") else ""
-            raise DataFormatError(f"{path}: files that end in {_KNOWN} are read, not {suffix or 'others'!r}{hint}")
-        data = path.read_bytes()
     except OSError as error:
         raise DataFormatError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # The decoder counts from behind the byte order mark.
-        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        line = data.count(b"\n", 0, start) + 1
-        source.refuse(line, f"is not UTF-8 at byte {start} of the file (0x{data[start]:02x}); save the file as UTF-8")
-    nul = text.find("\0")
-    if nul >= 0:
-        source.refuse(text.count("\n", 0, nul) + 1, "has a NUL character, as binary files have; only text is read")
-    return text
+    if suffix not in _DELIMITERS and suffix not in (*_JSON_LINES, *_PARQUET):
+        hint = "; read it with pandas and pass the table" if suffix in (".xlsx", ".feather") else ""
+        raise DataFormatError(f"{path}: files that end in {_KNOWN} are read, not {suffix or 'others'!r}{hint}")
