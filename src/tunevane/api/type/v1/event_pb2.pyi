@@ -476,6 +476,11 @@ class DecisionMade(_message.Message):
     MONITOR_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     PATIENCE_LEFT_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    BEST_EPOCH_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
     callback: _builtins.str
     """The callback's key, for example `early_stopping/val_loss`."""
     verdict: Global___Verdict.ValueType
@@ -490,6 +495,29 @@ class DecisionMade(_message.Message):
     """Epochs that may still pass without improvement; unset for callbacks that do
     not stop training.
     """
+    difference: _builtins.float
+    """By how much the epoch is better than the one to beat, the mean difference over
+    queries; positive is better whatever the direction of the metric. Unset for
+    decisions without a confidence, and where there was nothing to beat.
+    """
+    estimate: _builtins.float
+    """The true value as estimated from all epochs so far; unset for decisions
+    without a confidence, and for callbacks that do not select.
+    """
+    best_epoch: _builtins.int
+    """The epoch whose weights are the best so far; unset for callbacks that do not
+    select, and before there is one.
+    """
+    slot: _builtins.int
+    """Where the weights of this epoch are kept, from 0, in place of those that
+    were there; unset where the verdict alone says what is kept.
+    """
+    @_builtins.property
+    def interval(self) -> _metric_pb2.Interval:
+        """Where the true difference lies, by a paired bootstrap over queries; unset
+        where the difference is.
+        """
+
     def __init__(
         self,
         *,
@@ -499,17 +527,42 @@ class DecisionMade(_message.Message):
         monitor: _builtins.str = ...,
         value: _builtins.float | None = ...,
         patience_left: _builtins.int | None = ...,
+        difference: _builtins.float | None = ...,
+        interval: _metric_pb2.Interval | None = ...,
+        estimate: _builtins.float | None = ...,
+        best_epoch: _builtins.int | None = ...,
+        slot: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_patience_left", b"_patience_left", "_value", b"_value", "patience_left", b"patience_left", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_epoch", b"_best_epoch", "_difference", b"_difference", "_estimate", b"_estimate", "_interval", b"_interval", "_patience_left", b"_patience_left", "_slot", b"_slot", "_value", b"_value", "best_epoch", b"best_epoch", "difference", b"difference", "estimate", b"estimate", "interval", b"interval", "patience_left", b"patience_left", "slot", b"slot", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_patience_left", b"_patience_left", "_value", b"_value", "callback", b"callback", "monitor", b"monitor", "patience_left", b"patience_left", "reason", b"reason", "value", b"value", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_epoch", b"_best_epoch", "_difference", b"_difference", "_estimate", b"_estimate", "_interval", b"_interval", "_patience_left", b"_patience_left", "_slot", b"_slot", "_value", b"_value", "best_epoch", b"best_epoch", "callback", b"callback", "difference", b"difference", "estimate", b"estimate", "interval", b"interval", "monitor", b"monitor", "patience_left", b"patience_left", "reason", b"reason", "slot", b"slot", "value", b"value", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best_epoch: _TypeAlias = _typing.Literal["best_epoch"]  # noqa: Y015
+    _WhichOneofArgType__best_epoch: _TypeAlias = _typing.Literal["_best_epoch", b"_best_epoch"]  # noqa: Y015
+    _WhichOneofReturnType__difference: _TypeAlias = _typing.Literal["difference"]  # noqa: Y015
+    _WhichOneofArgType__difference: _TypeAlias = _typing.Literal["_difference", b"_difference"]  # noqa: Y015
+    _WhichOneofReturnType__estimate: _TypeAlias = _typing.Literal["estimate"]  # noqa: Y015
+    _WhichOneofArgType__estimate: _TypeAlias = _typing.Literal["_estimate", b"_estimate"]  # noqa: Y015
+    _WhichOneofReturnType__interval: _TypeAlias = _typing.Literal["interval"]  # noqa: Y015
+    _WhichOneofArgType__interval: _TypeAlias = _typing.Literal["_interval", b"_interval"]  # noqa: Y015
     _WhichOneofReturnType__patience_left: _TypeAlias = _typing.Literal["patience_left"]  # noqa: Y015
     _WhichOneofArgType__patience_left: _TypeAlias = _typing.Literal["_patience_left", b"_patience_left"]  # noqa: Y015
+    _WhichOneofReturnType__slot: _TypeAlias = _typing.Literal["slot"]  # noqa: Y015
+    _WhichOneofArgType__slot: _TypeAlias = _typing.Literal["_slot", b"_slot"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_epoch) -> _WhichOneofReturnType__best_epoch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__difference) -> _WhichOneofReturnType__difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__estimate) -> _WhichOneofReturnType__estimate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interval) -> _WhichOneofReturnType__interval | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__patience_left) -> _WhichOneofReturnType__patience_left | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slot) -> _WhichOneofReturnType__slot | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
