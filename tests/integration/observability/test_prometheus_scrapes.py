@@ -38,7 +38,7 @@ MAY_BE_EMPTY: Mapping[str, str] = {
     'verdict="stop"': "a run that ends after its last epoch was not stopped",
     "tunevane_run_retrieval_change": "intervals need values per query, which not every evaluation has",
 }
-"""Parts of expressions that have no data in some healthy runs; `test_promql` proves them on given series."""
+"""Parts of expressions that have no data in some healthy runs; `test_dashboard_queries` proves them on given series."""
 
 
 @dataclass(frozen=True)
