@@ -13,10 +13,12 @@ Everything that a decider remembers is a JSON object that the schedule keeps and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from tunevane.core.decisions import Verdict
+from tunevane.core.evidence import Evidence
+from tunevane.core.statistics import Floats
 from tunevane.errors import Problem
 
 State = Mapping[str, object]
@@ -40,6 +42,29 @@ Notice = Literal[
 
 
 @dataclass(frozen=True)
+class Measurements(Mapping[str, float]):
+    """Everything measured at an epoch end, finished: every decider sees the same."""
+
+    metrics: Mapping[str, float]
+    """Metrics and losses by full name."""
+
+    per_query: Mapping[str, Floats] = field(default_factory=dict)
+    """Value of each query [q] of the metrics that have such, by full name."""
+
+    def __getitem__(self, name: str) -> float:
+        """Returns a metric by full name."""
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Goes over the names."""
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        """Counts the metrics."""
+        return len(self.metrics)
+
+
+@dataclass(frozen=True)
 class Decision:
     """A conclusion, ready to become an event."""
 
@@ -60,6 +85,18 @@ class Decision:
 
     patience_left: int | None = None
     """Epochs that may still pass without improvement; None for callbacks that do not stop training."""
+
+    evidence: Evidence | None = None
+    """How the epoch stands against the one to beat, query by query; None without a `confidence`."""
+
+    estimate: float | None = None
+    """The epoch's true value as estimated from all epochs so far; None without a `confidence`."""
+
+    best_epoch: int | None = None
+    """The epoch whose weights are the best so far; None for callbacks that do not select, or before there is one."""
+
+    slot: int | None = None
+    """Where the epoch's weights are kept, in place of those before; None where `verdict` alone says what is kept."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +147,24 @@ class Decides(Protocol):
     def initial(self) -> State:
         """Returns what is remembered before the first epoch."""
 
-    def decide(self, state: State, epoch: int, measured: Mapping[str, float], metric: str) -> tuple[State, Decision]:
+    def decide(self, state: State, epoch: int, measured: Measurements, metric: str) -> tuple[State, Decision]:
         """Takes the finished metrics of an epoch.
 
         Args:
             state: What was remembered.
             epoch: Epoch that ended, from 1.
-            measured: All metrics of the epoch, losses included, by full name.
+            measured: All metrics of the epoch, losses included.
             metric: Full name that the monitor stands for in this run.
 
         """
+
+
+@runtime_checkable
+class KnowsNoise(Protocol):
+    """Decides from values by query where it has a confidence, so its monitor must be a retrieval metric then."""
+
+    confidence: float | None
+    """Level, in (0, 1); None decides from the means alone."""
 
 
 @runtime_checkable

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-from tunevane.callback.base import Callback, Decision, State
+from tunevane.callback.base import Callback, Decision, Measurements, State
+from tunevane.callback.noise import confidence_problems, values_by_query
+from tunevane.core.confidence import ConfidentSelection, ConfidentSelectionState
 from tunevane.core.decisions import BestModelRule, BestModelState
 from tunevane.core.monitor import direction
 from tunevane.errors import Problem
@@ -28,10 +30,15 @@ class BestModelCheckpoint(Callback):
     min_delta: float = 0.0
     """An improvement has to be larger than this."""
 
+    confidence: float | None = None
+    """When given, for example 0.95: the best epoch is the one with the best true quality as estimated from the values
+    of every query at all epochs so far, and decisions carry an interval of this level."""
+
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the options."""
         if not (math.isfinite(self.min_delta) and self.min_delta >= 0):
             yield Problem("min_delta", f"must be finite and at least 0, not {self.min_delta}")
+        yield from confidence_problems(self.confidence)
 
     def rule(self, metric: str) -> BestModelRule:
         """Returns the state machine for a metric by full name."""
@@ -39,16 +46,39 @@ class BestModelCheckpoint(Callback):
 
     def initial(self) -> State:
         """Returns what is remembered before the first epoch."""
-        return asdict(BestModelState())
+        return asdict(BestModelState()) if self.confidence is None else ConfidentSelectionState().to_json()
 
-    def decide(self, state: State, epoch: int, measured: Mapping[str, float], metric: str) -> tuple[State, Decision]:
+    def decide(self, state: State, epoch: int, measured: Measurements, metric: str) -> tuple[State, Decision]:
         """Takes the finished metrics of an epoch."""
-        value = measured.get(metric)
-        before = BestModelState(**state)  # type: ignore[arg-type]  # JSON of the same class
-        after, conclusion = self.rule(metric).step(before, epoch, value)
-        return asdict(after), Decision(self.key, conclusion.verdict, conclusion.reason, metric, value)
+        rule, value = self.rule(metric), measured.get(metric)
+        if self.confidence is None:
+            after, conclusion = rule.step(BestModelState(**state), epoch, value)  # type: ignore[arg-type]  # JSON of the same class
+            best = after.epoch or None
+            decision = Decision(self.key, conclusion.verdict, conclusion.reason, metric, value, best_epoch=best)
+            return asdict(after), decision
+        values = values_by_query(measured, metric, epoch)
+        if values is None:
+            _, conclusion = rule.step(BestModelState(), epoch, None)
+            best = self.best_epoch(state) or None
+            return state, Decision(self.key, conclusion.verdict, conclusion.reason, metric, value, best_epoch=best)
+        confident = ConfidentSelection(rule.mode, self.confidence, self.min_delta)
+        learned, selected = confident.step(ConfidentSelectionState.from_json(state), values)
+        decision = Decision(
+            self.key,
+            selected.conclusion.verdict,
+            selected.conclusion.reason,
+            metric,
+            value,
+            evidence=selected.evidence,
+            estimate=selected.estimate,
+            best_epoch=learned.epoch,
+            slot=selected.slot,
+        )
+        return learned.to_json(), decision
 
     @staticmethod
     def best_epoch(state: State) -> int:
         """Returns the epoch that is best so far; 0 while none has qualified."""
-        return BestModelState(**state).epoch  # type: ignore[arg-type]  # JSON of the same class
+        epoch = state["epoch"]
+        assert isinstance(epoch, int)  # in both kinds of state
+        return epoch

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tunevane.callback.base import Callback, Decides, Decision, Measures, Notice, Refines, State
+from tunevane.callback.base import (
+    Callback,
+    Decides,
+    Decision,
+    KnowsNoise,
+    Measurements,
+    Measures,
+    Notice,
+    Refines,
+    State,
+)
 from tunevane.callback.best_model import BestModelCheckpoint
 from tunevane.core.monitor import resolve
 from tunevane.errors import InvalidRequestError, Problem
@@ -46,6 +56,10 @@ class Schedule:
                 except ValueError as error:
                     hint = "; give eval_data, or monitor one of those" if callback.monitor == "val_loss" else ""
                     found.append(Problem(f"callbacks[{position}].monitor", f"{error}{hint}"))
+                    continue
+                metric = self._metric_of[callback.key]
+                if isinstance(callback, KnowsNoise) and callback.confidence is not None and metric in self.losses:
+                    found.append(Problem(f"callbacks[{position}].confidence", self._without_queries(metric)))
         if found:
             raise InvalidRequestError(found)
 
@@ -63,6 +77,13 @@ class Schedule:
             if sum(isinstance(callback, kind) for callback in given) > 1:
                 word = "BestModelCheckpoint" if kind is BestModelCheckpoint else "WiSEFTCallback"
                 yield Problem("callbacks", f"a run can have one {word}, and this one has several")
+
+    def _without_queries(self, loss: str) -> str:
+        metrics = [name for name in self.measured if name not in self.losses]
+        offer = (
+            f"monitor one of: {', '.join(metrics)}" if metrics else "add an EvaluationCallback and monitor its metric"
+        )
+        return f"needs a retrieval metric, which has a value for every query, and '{loss}' has none; {offer}"
 
     @property
     def measured(self) -> list[str]:
@@ -95,6 +116,17 @@ class Schedule:
         """Returns what every decider remembers before the first epoch."""
         return {callback.key: callback.initial() for callback in self.deciders}
 
+    @property
+    def monitored(self) -> list[str]:
+        """Lists the full names of the retrieval metrics that decisions depend on, each once, by callback key."""
+        names = [self._metric_of[callback.key] for callback in self.deciders]
+        return [name for name in dict.fromkeys(names) if name not in self.losses]
+
+    @property
+    def needs_queries(self) -> bool:
+        """Tells whether a decision depends on values by query."""
+        return any(isinstance(callback, KnowsNoise) and callback.confidence is not None for callback in self.deciders)
+
     def decide(
         self, states: States, epoch: int, measured: Mapping[str, float]
     ) -> tuple[dict[str, State], list[Decision]]:
@@ -103,13 +135,14 @@ class Schedule:
         Args:
             states: What every decider remembers.
             epoch: Epoch that ended, from 1.
-            measured: All metrics of the epoch by full name.
+            measured: All metrics of the epoch by full name; `Measurements` where values by query are needed.
 
         """
+        finished = measured if isinstance(measured, Measurements) else Measurements(measured)
         after: dict[str, State] = {}
         decisions: list[Decision] = []
         for callback in self.deciders:
-            state, decision = callback.decide(states[callback.key], epoch, measured, self._metric_of[callback.key])
+            state, decision = callback.decide(states[callback.key], epoch, finished, self._metric_of[callback.key])
             after[callback.key] = state
             decisions.append(decision)
         return after, decisions

@@ -114,10 +114,11 @@ class BestModelRule:
             return state, Conclusion("unmeasured", "The monitored metric was not measured this epoch")
         reference = worst(self.mode) if state.best is None else state.best
         if improves(value, reference, self.mode, self.min_delta):
-            reason = f"Model improved from {_figure(reference)} to {_figure(value)}!"
+            reason = f"Model improved from {figure(reference)} to {figure(value)}!"
             return BestModelState(value, epoch), Conclusion("improved", reason)
         return state, Conclusion("not_improved", "Model did not improve")
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
+    """Writes a value with three decimals."""
     return f"{value:.3f}" if math.isfinite(value) else str(value)
