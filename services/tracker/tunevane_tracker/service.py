@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable
 
 import grpc
-import prometheus_client
-from prometheus_client import CollectorRegistry
 
 from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grpc
+from tunevane.rpc import metrics
 from tunevane.rpc.server import ServerOptions, serve
 from tunevane_tracker.book import MAX_STATES, Book
 from tunevane_tracker.config import TrackerConfig
@@ -22,6 +22,7 @@ from tunevane_tracker.lock import hold
 from tunevane_tracker.notices import Notices
 from tunevane_tracker.page.site import Site
 from tunevane_tracker.servicer import TrackerServicer
+from tunevane_tracker.sinks.context import SinkContext, build
 from tunevane_tracker.sinks.prometheus import (
     SHOWN_AFTER_END_SECONDS,
     PrometheusSink,
@@ -29,7 +30,6 @@ from tunevane_tracker.sinks.prometheus import (
     SinkCollector,
     TrackerMetrics,
 )
-from tunevane_tracker.sinks.wandb.rows import CALLBACK
 from tunevane_tracker.sinks.wandb.sink import WandbSink
 from tunevane_tracker.welcome import Welcome
 
@@ -62,6 +62,7 @@ async def run(
                 "tracker",
                 ServerOptions(host=config.host, port=config.port, drain_seconds=config.drain_seconds),
                 tracker.register,
+                interceptors=[tracker.calls],
                 on_started=lambda port: on_started(port, tracker.http.port) if on_started else None,
                 stopping=stop,
             )
@@ -78,7 +79,6 @@ class Tracker:
 
     def __init__(self, config: TrackerConfig, on_broken: Callable[[], None]) -> None:
         """Opens the journal, serves pages and takes deliveries up again; `on_broken` is called when the disk fails."""
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._broken = False
         self._on_broken = on_broken
         self.journal = Journal(
@@ -87,9 +87,17 @@ class Tracker:
         self._book = Book(self.journal)
         self._cursors = Cursors(self.journal)
         self._notices = Notices(self.journal)
-        self._registry = CollectorRegistry()
+        self._registry = metrics.registry("tracker")
+        self.calls = metrics.CallMetrics(self._registry)
         self._metrics = TrackerMetrics(self._registry)
-        wandb = WandbSink(config, self._cursors, self._notices)
+        context = SinkContext(config, os.environ, self._book, self._cursors, self._notices)
+        try:
+            sinks = build(context, self._offer)
+        except BaseException:
+            self.journal.close()
+            raise
+        (wandb,) = (sink for sink in sinks if isinstance(sink, WandbSink))
+        self._wandb = wandb
         # Pages may be asked for before the deliveries run.
         self.deliveries: list[Delivery] = []
         site = Site(self.journal, self._book, self._mirrors, time.time)
@@ -99,10 +107,7 @@ class Tracker:
         except BaseException:
             self.journal.close()
             raise
-        self.deliveries = [
-            Delivery(PrometheusSink(self._book), self.journal, self._cursors),
-            Delivery(wandb, self.journal, self._cursors),
-        ]
+        self.deliveries = [Delivery(sink, self.journal, self._cursors) for sink in sinks]
         host = f"[{config.http_host}]" if ":" in config.http_host else config.http_host
         self._welcome = Welcome(
             self._notices, wandb, (config.public_url or f"http://{host}:{self.http.port}").rstrip("/")
@@ -127,11 +132,18 @@ class Tracker:
         self.journal.close()
 
     def _catch_up(self) -> None:
-        prometheus, wandb = self.deliveries
         for each in self.journal.live(time.time() - SHOWN_AFTER_END_SECONDS, MAX_STATES):
-            prometheus.offer(each)
-        for each in self._cursors.behind(wandb.sink.name, CALLBACK):
-            wandb.offer(each)
+            self._offer(PrometheusSink.name, each)
+        for delivery in self.deliveries:
+            if delivery.sink.name != PrometheusSink.name:
+                for each in self._cursors.behind(delivery.sink.name, delivery.sink.marker):
+                    delivery.offer(each)
+        self._wandb.start()
+
+    def _offer(self, sink: str, run: TrackedRun) -> None:
+        for delivery in self.deliveries:
+            if delivery.sink.name == sink:
+                delivery.offer(run)
 
     def _mirrors(self, run: TrackedRun) -> dict[str, Cursor]:
         return {
