@@ -54,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def small() -> SentenceTransformer:
-    model = SentenceTransformer(get_model_path(), device="cpu")
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
     first: Any = model[0]  # Any: torch types a submodule as module or tensor
     first.model.encoder.layer = first.model.encoder.layer[:1]
     first.model.config.num_hidden_layers = 1
