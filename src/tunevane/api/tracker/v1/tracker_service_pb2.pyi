@@ -115,7 +115,7 @@ class GetTrackedRunRequest(_message.Message):
 
     RUN_FIELD_NUMBER: _builtins.int
     run: _builtins.str
-    """`runs/{run}`. Required."""
+    """`runs/{run}`, the newest run of that name, or `runs/{uid}`. Required."""
     def __init__(
         self,
         *,
@@ -137,21 +137,39 @@ class GetTrackedRunResponse(_message.Message):
 
     ACKED_SEQUENCE_FIELD_NUMBER: _builtins.int
     SINKS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
     acked_sequence: _builtins.int
     """Every event up to this number is stored by the tracker."""
+    name: _builtins.str
+    """The run id, last part of `runs/{run}`; the request may have named the unique
+    id in its place.
+    """
+    uid: _builtins.str
+    """Unique for all time."""
     @_builtins.property
     def sinks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SinkState]:
         """One per sink."""
+
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct:
+        """What was asked for, as it was published; unset while the tracker has not
+        been told.
+        """
 
     def __init__(
         self,
         *,
         acked_sequence: _builtins.int = ...,
         sinks: _abc.Iterable[Global___SinkState] | None = ...,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_sequence", b"acked_sequence", "sinks", b"sinks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_sequence", b"acked_sequence", "config", b"config", "name", b"name", "sinks", b"sinks", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
