@@ -89,7 +89,10 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         """Tells how far the tracker and its sinks are with a run."""
         run = await asyncio.to_thread(self._journal.run, _run_id(request.run))
         sinks = [self._sink_state(delivery, run) for delivery in self._deliveries if delivery.sink.wants(run)]
-        return pb.GetTrackedRunResponse(acked_sequence=run.acked, sinks=sinks)
+        response = pb.GetTrackedRunResponse(acked_sequence=run.acked, sinks=sinks, name=run.name, uid=run.uid)
+        if run.config:
+            json_format.ParseDict(dict(run.config), response.config)
+        return response
 
     async def ListEvents(  # noqa: N802 - gRPC's name
         self,
