@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from tunevane.api.type.v1.event_pb2 import Event
+from tunevane_tracker.fold import fold
 from tunevane_tracker.journal import Journal, TrackedRun
-from tunevane_tracker.state import RunState, fold
+from tunevane_tracker.state import RunState
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Book:
     def add(self, run: TrackedRun, events: Iterable[Event]) -> None:
         """Folds events of a run in, after those before them."""
         with self._lock:
-            fold(events, self._state(run))
+            fold(events, self._state(run), over_holes=True)
 
     def read(self, run: TrackedRun, look: Callable[[RunState], T], *, fresh: bool = True) -> T:
         """Shows the state of a run to `look`, which must not keep it.
@@ -48,9 +49,14 @@ class Book:
             with self._lock:
                 state = self._state(run)
                 events = self._journal.events(run, state.sequence, PAGE) if fresh else []
-                fold(events, state)
+                fold(events, state, over_holes=True)
                 if len(events) < PAGE:
                     return look(state)
+
+    def forget(self, run: TrackedRun) -> None:
+        """Lets a run be folded anew, because events came that were missing."""
+        with self._lock:
+            self._states.pop(run.uid, None)
 
     def sequence(self, run: TrackedRun) -> int:
         """Tells up to which number a run's events are folded in."""

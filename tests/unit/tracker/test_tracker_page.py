@@ -16,7 +16,7 @@ from tunevane_tracker.cursors import Cursor
 from tunevane_tracker.journal import TrackedRun
 from tunevane_tracker.page.document import POLICY, Document
 from tunevane_tracker.page.run import run_page
-from tunevane_tracker.state import fold
+from tunevane_tracker.fold import fold
 
 EVIL = '<script>alert("1")</script>'
 VOID = {"meta", "link", "br", "hr", "img", "input"}

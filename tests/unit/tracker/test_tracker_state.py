@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from support.tracker_events import NDCG, epoch, numbered, whole_run
 from tunevane.api.type.v1.event_pb2 import Event, RunEnded, RunStarted, StepReported
 from tunevane_tracker.curve import LIMIT
-from tunevane_tracker.state import RunState, apply, fold
+from tunevane_tracker.fold import LAST_SECOND, apply, fold
+from tunevane_tracker.state import RunState
 
 RUN = whole_run(epochs=3)
 
@@ -32,6 +33,18 @@ def test_a_gap_is_refused() -> None:
     with pytest.raises(ValueError, match="event 4 cannot follow event 2"):
         apply(state, RUN[3])
     assert state == fold(RUN[:2])
+
+
+def test_events_that_are_lost_are_counted_and_the_rest_is_folded() -> None:
+    state = fold([*RUN[:2], *RUN[5:]], over_holes=True)
+    assert (state.missing, state.sequence, state.status) == (3, len(RUN), "succeeded")
+
+
+@pytest.mark.parametrize("seconds", [-(1 << 62), 1 << 62, 253_402_300_800])
+def test_a_clock_beyond_the_calendar_is_brought_back(seconds: int) -> None:
+    event = Event(sequence=1, run_started=RunStarted(epochs=1))
+    event.event_time.seconds = seconds
+    assert 0.0 <= fold([event]).last_event_seconds <= LAST_SECOND
 
 
 def test_what_a_finished_run_shows() -> None:
