@@ -243,6 +243,9 @@ def test_the_trainer_stops_early_and_means_the_loss_of_all_steps(stack: Stack, t
     assert outcome.epochs[0]["train_loss"] == pytest.approx(np.mean(losses))
 
 
+# Of Lightning's own making, with the torch and the loader at hand.
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 def test_lightning(stack: Stack, tmp_path: Path) -> None:
     import lightning.pytorch as pl
     from lightning.pytorch.loggers import CSVLogger
