@@ -156,7 +156,7 @@ def test_pretrained_weights_are_mixed_back_in(stack: Stack) -> None:
     start, end = small().state_dict(), tuned.state_dict()
     for name, tensor in mixed.state_dict().items():
         expected = 0.75 * start[name] + 0.25 * end[name] if tensor.is_floating_point() else end[name]
-        assert torch.allclose(tensor, expected, atol=1e-7), name
+        assert torch.allclose(tensor, expected, atol=1e-6), (name, (tensor - expected).abs().max())
     assert reciprocal_rank(mixed) == pytest.approx(outcome.after["model_reciprocal_rank"])
 
 
@@ -188,7 +188,8 @@ def test_a_transformers_model_with_its_tokenizer(stack: Stack) -> None:
 def trained_by_hugging_face(folder: Path, given: list[Callback], **changes: Any) -> Any:
     """Any: the callback's module is imported only here."""
     import datasets
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer import losses
 
     from tunevane.integrations.transformers import SteeringCallback
 
@@ -246,6 +247,7 @@ def test_the_trainer_stops_early_and_means_the_loss_of_all_steps(stack: Stack, t
 # Of Lightning's own making, with the torch and the loader at hand.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode at the start of training")
 def test_lightning(stack: Stack, tmp_path: Path) -> None:
     import lightning.pytorch as pl
     from lightning.pytorch.loggers import CSVLogger
@@ -255,7 +257,7 @@ def test_lightning(stack: Stack, tmp_path: Path) -> None:
     class Module(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.encoder = small()
+            self.encoder = small().train()
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
             scores = embed(self.encoder, list(batch[0])) @ embed(self.encoder, list(batch[1])).T / 0.05
