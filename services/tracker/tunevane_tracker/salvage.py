@@ -35,8 +35,9 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "notices": ("run", "kind"),
 }
 
-_PLAIN = ("cursors", "put_aside", "notices")
-"""Tables that are copied as far as they can be read; losing a row of them repeats a delivery or a line."""
+_PLAIN = {"cursors": 1, "put_aside": 1, "notices": 0}
+"""Tables that are copied as far as they can be read, and their column with the run's number; losing a row of them
+repeats a delivery or a line."""
 
 
 def open_or_salvage(path: Path) -> tuple[sqlite3.Connection, str]:
@@ -83,8 +84,10 @@ def _salvage(path: Path, why: str) -> sqlite3.Connection:
         connection.execute("BEGIN IMMEDIATE")
         runs = _copy_runs(source, connection)
         events = _copy_batches(source, connection, runs)
-        for table in _PLAIN:
+        for table, column in _PLAIN.items():
             for row in _rows(source, table):
+                if row[column] not in runs:
+                    continue
                 marks = ", ".join("?" * len(row))
                 with suppress(sqlite3.Error):
                     connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - ours
@@ -134,6 +137,9 @@ def _copy_batches(source: sqlite3.Connection, target: sqlite3.Connection, newest
     """Copies the batches that are whole, notes the holes, and returns how many events there are."""
     found: dict[int, list[tuple[int, int]]] = {run: [] for run in newest}
     for number, run, first, last, checksum, content in _rows(source, "batches"):
+        # A run that is lost lets its number go: its events must not turn up in the next run of that number.
+        if run not in found:
+            continue
         try:
             checked(run, first, last, checksum, content)
             target.execute(
@@ -141,8 +147,7 @@ def _copy_batches(source: sqlite3.Connection, target: sqlite3.Connection, newest
             )
         except (DamagedBatchError, sqlite3.Error):
             continue
-        if run in found:
-            found[run].append((first, last))
+        found[run].append((first, last))
     events = 0
     for run, spans in found.items():
         end, acked, holes = 0, None, []
