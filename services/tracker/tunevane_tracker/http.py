@@ -64,10 +64,21 @@ class Site(Protocol):
 class Pages:
     """What the server shows, and to whom."""
 
-    def __init__(self, registry: CollectorRegistry, healthy: Callable[[], bool], site: Site, token: str | None) -> None:
-        """Takes the metrics, whether the service is healthy, the pages, and the token that opens them."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        healthy: Callable[[], bool],
+        site: Site,
+        token: str | None,
+        detail: Callable[[], str] = str,
+    ) -> None:
+        """Takes the metrics, whether the service is healthy, the pages, and the token that opens them.
+
+        `detail` gives a sentence about what a healthy service has lost; empty for nothing.
+        """
         self.registry = registry
         self.healthy = healthy
+        self.detail = detail
         self.site = site
         self.token = token
         # The cookie opens the pages and nothing else, and has no characters that a cookie may not have.
@@ -152,7 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, content_type, encode(self.served.registry))
         elif path == "/healthz":
             healthy = self.served.healthy()
-            body = json.dumps({"status": "serving" if healthy else "not serving"}).encode() + b"\n"
+            told = {"status": "serving" if healthy else "not serving", "detail": self.served.detail()}
+            body = json.dumps({name: text for name, text in told.items() if text}).encode() + b"\n"
             self._answer(200 if healthy else 503, "application/json", body)
         elif not self.allowed:
             self._answer(403, TEXT, b"Outside loopback the pages need a token: set TUNEVANE_TRACKER_HTTP_TOKEN.\n")

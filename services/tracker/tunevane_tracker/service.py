@@ -11,6 +11,7 @@ import grpc
 
 from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grpc
 from tunevane.rpc import metrics
+from tunevane.errors import UnavailableError
 from tunevane.rpc.server import ServerOptions, serve
 from tunevane_tracker.book import MAX_STATES, Book
 from tunevane_tracker.config import TrackerConfig
@@ -85,6 +86,7 @@ class Tracker:
             config.state_dir / "tracker.sqlite", clock=time.time, max_runs=config.max_runs, on_broken=self._fail
         )
         self._book = Book(self.journal)
+        self.journal.on_mended = self._book.forget
         self._cursors = Cursors(self.journal)
         self._notices = Notices(self.journal)
         self._registry = metrics.registry("tracker")
@@ -101,7 +103,7 @@ class Tracker:
         # Pages may be asked for before the deliveries run.
         self.deliveries: list[Delivery] = []
         site = Site(self.journal, self._book, self._mirrors, time.time)
-        pages = Pages(self._registry, lambda: not self._broken, site, config.http_token)
+        pages = Pages(self._registry, lambda: not self._broken, site, config.http_token, self._damage)
         try:
             self.http = HttpServer(config.http_host, config.http_port, pages)
         except BaseException:
@@ -151,6 +153,12 @@ class Tracker:
             for delivery in self.deliveries
             if delivery.sink.wants(run)
         }
+
+    def _damage(self) -> str:
+        try:
+            return self.journal.damage()
+        except UnavailableError as error:
+            return error.message
 
     def _fail(self) -> None:
         self._broken = True
