@@ -24,7 +24,7 @@ from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback import EvaluationCallback, TrainingCheckpoint
-from tunevane.callback.base import Callback, Decision
+from tunevane.callback.base import Callback, Decision, Measurements
 from tunevane.callback.components import to_component
 from tunevane.callback.events import decision_event
 from tunevane.callback.schedule import Schedule, States
@@ -255,7 +255,9 @@ class Steering:
 
     def _decide(self, epoch: int, measured: Measured) -> bool:
         values = {**self._losses[epoch], **measured.values}
-        self._states[epoch], decisions = self._schedule.decide(self._states[epoch - 1], epoch, values)
+        self._states[epoch], decisions = self._schedule.decide(
+            self._states[epoch - 1], epoch, Measurements(values, measured.per_query)
+        )
         self._measured[epoch], self._decisions[epoch] = values, tuple(decisions)
         moment = Moment(epoch, self._steps[epoch])
         self._record(measured, event_pb2.STAGE_EPOCH, moment)
@@ -263,8 +265,8 @@ class Steering:
             self._emit(decision_event(decision), moment)
             if decision.reason:
                 _log.info(decision.reason)
-        best = self._schedule.best_epoch(self._states[epoch])
-        for earlier in [n for n in self._weights if 0 < n < epoch and n != best]:
+        kept = self._schedule.kept_epochs(self._states[epoch])
+        for earlier in [n for n in self._weights if 0 < n < epoch and n not in kept]:
             self._forget(self._weights.pop(earlier))
         return any(decision.verdict == "stop" for decision in decisions)
 
@@ -379,8 +381,7 @@ class _Asking:
         # Metrics carry the name that people gave; what is built is a folder.
         request.model.name = self._built
         result = self._client.evaluate(request, timeout_seconds=timeout_seconds, is_over=moment.not_wanted)
-        if result.HasField("examples"):
-            self._client.read(result.examples)
+        self._client.read_all(result)
         return result
 
 

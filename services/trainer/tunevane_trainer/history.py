@@ -69,7 +69,7 @@ class Pinned:
     """Files that a run keeps, by the role they have in it; a role's new files replace its old ones."""
 
     role: str
-    """`last`, `epoch/<n>`, `best`, `artifact`, `before`, `after` or `spec`."""
+    """`last`, `epoch/<n>`, `best`, `candidate/<n>`, `artifact`, `before`, `after` or `spec`."""
 
     blobs: tuple[str, ...]
     """Digests."""
@@ -105,10 +105,14 @@ def pins(events: Iterable[event_pb2.Event], keep_epochs: int, weights_of: Weight
     own = {event.epoch: event.checkpoint_saved.weights for event in batch if event.HasField("checkpoint_saved")}
     for event in batch:
         made = event.decision_made if event.HasField("decision_made") else None
-        if made is not None and made.callback == BEST and made.verdict == event_pb2.VERDICT_IMPROVED:
+        if made is None or made.callback != BEST:
+            continue
+        # Where there are slots, one of them holds the best; which one may become clear only later.
+        role = f"candidate/{made.slot}" if made.HasField("slot") else "best"
+        if made.HasField("slot") or made.verdict == event_pb2.VERDICT_IMPROVED:
             weights = own.get(event.epoch) or weights_of(event.epoch)
             if weights is not None:
-                kept.append(Pinned("best", _digests(weights)))
+                kept.append(Pinned(role, _digests(weights)))
     return kept
 
 

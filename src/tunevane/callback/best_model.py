@@ -82,3 +82,10 @@ class BestModelCheckpoint(Callback):
         epoch = state["epoch"]
         assert isinstance(epoch, int)  # in both kinds of state
         return epoch
+
+    def kept_epochs(self, state: State) -> frozenset[int]:
+        """Returns the epochs that may be selected at the end."""
+        if self.confidence is not None:
+            return frozenset(each.epoch for each in ConfidentSelectionState.from_json(state).candidates.values())
+        best = self.best_epoch(state)
+        return frozenset([best] if best else [])

@@ -154,6 +154,13 @@ class Schedule:
                 return callback.best_epoch(states[callback.key])
         return None
 
+    def kept_epochs(self, states: States) -> frozenset[int]:
+        """Returns the epochs that may be selected at the end, so their weights must be kept."""
+        for callback in self.deciders:
+            if isinstance(callback, BestModelCheckpoint):
+                return callback.kept_epochs(states[callback.key])
+        return frozenset()
+
     def notify(self, notice: Notice) -> None:
         """Tells every callback of a moment, by key."""
         for callback in self._callbacks:

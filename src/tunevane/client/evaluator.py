@@ -142,6 +142,11 @@ class EvaluatorClient:
         _check(is_over)
         raise UnavailableError("the evaluator ended the call without a result")
 
+    def read_all(self, result: wire.EvaluationResult) -> None:
+        """Gets the files of a result into the store: values by query, and examples where there are some."""
+        named = [getattr(result, name) for name in ("per_query", "examples") if result.HasField(name)]
+        self.blobs.fetch(named, self.store)
+
     def read(self, ref: blob_pb2.BlobRef) -> bytes:
         """Returns a file of a result."""
         self.blobs.fetch([ref], self.store)

@@ -12,6 +12,7 @@ from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
 from tunevane.nn import checkpoint, models
+from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.committed import Committed
 from tunevane_trainer.training.files import Files
 from tunevane_trainer.training.loop import Trainer
@@ -43,6 +44,9 @@ class Ending:
     committed: Committed
     """What the run's history holds, and the weights of all epochs."""
 
+    against: Against
+    """What was measured before training, by query."""
+
     def finish(self, trainer: Trainer, progress: Progress) -> None:
         """Selects, refines, measures, and hands the artifact over."""
         epoch, weights = self._select(trainer, progress)
@@ -67,7 +71,7 @@ class Ending:
             earlier = f"{before[name]:.5f}" if name in before else "unknown"
             events.append(log_event(f"Metric: '{name}' before fine-tuning:  {earlier} after fine-tuning: {value:.5f}"))
         if self.meter.evaluations:
-            events.insert(0, measured.event(event_pb2.STAGE_AFTER, self.files.store))
+            events.insert(0, measured.event(event_pb2.STAGE_AFTER, self.files.store, self.against))
         self.files.commit(events)
 
     def _took(self) -> str:

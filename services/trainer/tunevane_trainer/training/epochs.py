@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tunevane.api.type.v1 import blob_pb2, event_pb2
+from tunevane.callback.base import Measurements
 from tunevane.callback.events import decision_event
 from tunevane.callback.schedule import Schedule, States
 from tunevane.nn import checkpoint
 from tunevane.nn.snapshot import Snapshots
 from tunevane_trainer.training import state
+from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.background import Background
 from tunevane_trainer.training.committed import Committed, losses
 from tunevane_trainer.training.files import Files
@@ -38,6 +40,9 @@ class Parts:
 
     meter: Meter
     """Measures weights with the run's evaluations."""
+
+    against: Against
+    """What was measured before training, by query."""
 
     stopping: Callable[[], bool]
     """Tells whether the run is to stop."""
@@ -212,10 +217,17 @@ def _conclude(
     Returns:
         What the deciders remember now, whether training ends, and the events that say so.
     """
-    after, decisions = parts.schedule.decide(states, epoch, {**epoch_losses, **measured.values})
+    after, decisions = parts.schedule.decide(
+        states, epoch, Measurements({**epoch_losses, **measured.values}, measured.per_query)
+    )
     events = []
     if measured.values:
-        events.append(measured.event(event_pb2.STAGE_EPOCH, parts.files.store))
+        events.append(measured.event(event_pb2.STAGE_EPOCH, parts.files.store, parts.against))
+        if not parts.committed.metrics:
+            # Once per run: the first epoch that has metrics, by what is committed together with them.
+            noise = parts.against.noise(measured.per_query, parts.schedule.monitored)
+            events.extend([log_event(noise)] if noise else [])
+        parts.committed.metrics.setdefault(epoch, measured.values)
     events.extend(decision_event(decision) for decision in decisions)
     events.extend(log_event(warning, event_pb2.SEVERITY_WARNING) for warning in measured.warnings)
     events.extend(log_event(decision.reason) for decision in decisions if decision.reason)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, component_pb2, event_pb2, metric_pb2
 from tunevane.callback import EvaluationCallback
+from tunevane.core.statistics import Floats
 from tunevane.errors import EvaluationFailedError, UnavailableError
 from tunevane.storage.blobs import BlobStore
+from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.patience import Evaluates, Moment
 
 Evaluation = tuple[EvaluationCallback, component_pb2.Component]
@@ -31,10 +36,18 @@ class Measured:
     examples: dict[str, object] = field(default_factory=dict)
     """Example results by evaluation."""
 
-    def event(self, stage: event_pb2.Stage.ValueType, store: BlobStore) -> event_pb2.Event:
-        """States the metrics as an event; the examples become a blob."""
+    per_query: dict[str, Floats] = field(default_factory=dict)
+    """Value of each query [q] by full name of a metric, in the order of the query set."""
+
+    def event(
+        self, stage: event_pb2.Stage.ValueType, store: BlobStore, against: Against | None = None
+    ) -> event_pb2.Event:
+        """States the metrics as an event, with what changed where there is something to compare with."""
         measured = event_pb2.MetricsMeasured(
-            stage=stage, metrics=metric_pb2.MetricSet(values=self.values), warnings=self.warnings
+            stage=stage,
+            metrics=metric_pb2.MetricSet(values=self.values),
+            warnings=self.warnings,
+            intervals={} if against is None else against.intervals(self.per_query),
         )
         if self.examples:
             measured.examples.CopyFrom(
@@ -89,12 +102,17 @@ class Meter:
                 continue
             for metric, value in result.metrics.values.items():
                 merged.values[callback.full_name(metric, self._model.name)] = value
+            if result.HasField("per_query"):
+                with np.load(io.BytesIO(self._store.read(result.per_query)), allow_pickle=False) as values:
+                    for metric in values:
+                        merged.per_query[callback.full_name(metric, self._model.name)] = values[metric]
             merged.warnings.extend(result.warnings)
             if result.HasField("examples"):
                 merged.examples[name] = json.loads(self._store.read(result.examples))
         # The service's map has no order; ours is that of the callbacks and their metrics.
         order = [name for callback, _ in chosen for name in callback.measured(self._model.name)]
         merged.values = {name: merged.values[name] for name in order if name in merged.values}
+        merged.per_query = {name: merged.per_query[name] for name in order if name in merged.per_query}
         return merged
 
     def due(self, batches_done: int) -> list[Evaluation]:

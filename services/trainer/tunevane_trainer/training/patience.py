@@ -12,7 +12,7 @@ import grpc
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import event_pb2
 from tunevane.client.evaluator import EvaluatorClient
-from tunevane.errors import TunevaneError
+from tunevane.errors import NotFoundError, TunevaneError, UnavailableError
 from tunevane.storage.blobs import BlobStore
 from tunevane_trainer.training.reporter import Reporter, log_event
 
@@ -50,7 +50,7 @@ class Evaluates(Protocol):
     def evaluate(
         self, request: wire.EvaluateRequest, name: str, timeout_seconds: float, moment: Moment
     ) -> wire.EvaluationResult:
-        """Returns what came out; the examples of the result are in our store."""
+        """Returns what came out; its files are in our store."""
 
 
 class PatientEvaluator:
@@ -67,7 +67,7 @@ class PatientEvaluator:
     def evaluate(
         self, request: wire.EvaluateRequest, name: str, timeout_seconds: float, moment: Moment
     ) -> wire.EvaluationResult:
-        """Returns what came out; the examples of the result are in our store.
+        """Returns what came out; its files are in our store.
 
         Args:
             request: What is asked for; its files are in our store.
@@ -94,17 +94,23 @@ class PatientEvaluator:
             line = log_event(f"Waiting for the evaluator: {error}", event_pb2.SEVERITY_WARNING)
             self._reporter.emit(moment.event(log_written=line.log_written))
 
-        result = self._client.evaluate(
-            request,
-            timeout_seconds=timeout_seconds,
-            name=name,
-            on_progress=on_progress,
-            on_waiting=on_waiting,
-            is_over=lambda: self._stopping() or moment.not_wanted(),
-        )
-        if result.HasField("examples"):
-            self._client.read(result.examples)
-        return result
+        until = time.monotonic() + timeout_seconds
+        while True:
+            result = self._client.evaluate(
+                request,
+                timeout_seconds=max(until - time.monotonic(), 0.0),
+                name=name,
+                on_progress=on_progress,
+                on_waiting=on_waiting,
+                is_over=lambda: self._stopping() or moment.not_wanted(),
+            )
+            try:
+                self._client.read_all(result)
+            except (UnavailableError, NotFoundError) as error:
+                # It went away with its answer on the way, or lost its cache: asked again, it remembers or computes.
+                on_waiting(error)
+            else:
+                return result
 
 
 def _progress(progress: wire.EvaluationProgress, name: str) -> event_pb2.EvaluationReported:

@@ -20,6 +20,7 @@ from tunevane.rpc.blob_client import BlobClient
 from tunevane.rpc.channel import connect
 from tunevane.storage.blobs import BlobStore
 from tunevane_trainer.training import assembly, committed, state
+from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.ending import Ending
 from tunevane_trainer.training.epochs import AtOnce, EpochEnds, Parts, WhileTraining
 from tunevane_trainer.training.files import Files
@@ -119,6 +120,7 @@ class Worker:
         self._files.fetch(assembly.needed(self._spec))
         trainer = assembly.trainer(self._spec, self._store, self._reporter, self._schedule, self._stopping)
         pretrained = checkpoint.save(trainer.model.state_dict(), self._store)
+        self._against = Against(lambda: self._meter.measure(pretrained, Moment(0, 0)).per_query)
         progress = self._resume(trainer)
         self._reporter.epoch, self._reporter.step = progress.epoch, progress.step
         started = event_pb2.RunStarted(
@@ -135,7 +137,9 @@ class Worker:
             self._schedule.notify("on_exception")
             raise
         self._schedule.notify("on_fit_end")
-        ending = Ending(self._run, self._schedule, self._files, self._reporter, self._meter, self._committed)
+        ending = Ending(
+            self._run, self._schedule, self._files, self._reporter, self._meter, self._committed, self._against
+        )
         ending.finish(trainer, progress)
 
     def _resume(self, trainer: Trainer) -> state.Progress:
@@ -155,13 +159,14 @@ class Worker:
         if self._committed.before is not None or not self._meter.evaluations:
             return
         measured = self._meter.measure(pretrained, Moment(0, 0))
+        self._against = Against(lambda: measured.per_query)
         warnings = [log_event(warning, event_pb2.SEVERITY_WARNING) for warning in measured.warnings]
         self._files.commit([measured.event(event_pb2.STAGE_BEFORE, self._store), *warnings])
         self._committed.before = measured.values
 
     def _epochs(self, trainer: Trainer, progress: state.Progress) -> state.Progress:
         """Trains epoch after epoch, until all are trained or a decision ends training."""
-        parts = Parts(self._schedule, self._files, self._committed, self._meter, self._stopping)
+        parts = Parts(self._schedule, self._files, self._committed, self._meter, self._against, self._stopping)
         ends: EpochEnds = (
             WhileTraining(parts, progress, self._meter.lag) if self._meter.lag else AtOnce(parts, progress)
         )
