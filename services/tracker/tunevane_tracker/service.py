@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 import grpc
 
 from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grpc
-from tunevane.rpc import metrics
 from tunevane.errors import UnavailableError
+from tunevane.rpc import metrics
 from tunevane.rpc.server import ServerOptions, serve
 from tunevane_tracker.book import MAX_STATES, Book
 from tunevane_tracker.config import TrackerConfig

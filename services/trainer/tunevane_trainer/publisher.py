@@ -1,4 +1,4 @@
-"""Who publishes this trainer's events to the tracker: a number that grows with each start, and what was published to."""
+"""Who publishes this trainer's events to the tracker: a number that grows with each start."""
 
 from __future__ import annotations
 

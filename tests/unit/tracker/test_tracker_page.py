@@ -13,10 +13,10 @@ from support.page_events import CONFIG, MRR, done, epoch, examples, failed, meas
 from support.tracker_events import numbered, whole_run
 from tunevane.api.type.v1.event_pb2 import STAGE_AFTER, STAGE_INTERVAL, Event, RunEnded, RunStarted, StepReported
 from tunevane_tracker.cursors import Cursor
+from tunevane_tracker.fold import fold
 from tunevane_tracker.journal import TrackedRun
 from tunevane_tracker.page.document import POLICY, Document
 from tunevane_tracker.page.run import run_page
-from tunevane_tracker.fold import fold
 
 EVIL = '<script>alert("1")</script>'
 VOID = {"meta", "link", "br", "hr", "img", "input"}
