@@ -12,8 +12,11 @@ The schedule is that of a run: measure, decide, record at each epoch end; select
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +126,10 @@ class Steering:
         self._model = model
         self._schedule = Schedule(given, model_name, with_val_loss=with_val_loss)
         self._with_val_loss = with_val_loss
-        self._scratch = tempfile.TemporaryDirectory(prefix="tunevane-steering-", ignore_cleanup_errors=True)
-        self._store = BlobStore(Path(self._scratch.name))
+        scratch = Path(tempfile.mkdtemp(prefix="tunevane-steering-"))
+        # Also where a loop fails and nobody calls `close`.
+        self._clean_up = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        self._store = BlobStore(scratch)
         component = model.component(self._store)
         component.name, self._built = model_name, component.name
         self._run = run_pb2.Run(name=f"runs/{name}", spec=run_pb2.RunSpec(model=component, seed=seed))
@@ -353,7 +358,7 @@ class Steering:
             self._background.close()
         if self._publisher is not None:
             self._publisher.close()
-        self._scratch.cleanup()
+        self._clean_up()
 
     def _open(self) -> None:
         if self._closed:
@@ -443,8 +448,6 @@ def steer(
 
 def tracker_target(target: str | None) -> str:
     """Returns the address of the tracker to use; see `steer`."""
-    import os
-
     chosen = target or os.environ.get(TRACKER_VARIABLE)
     if chosen:
         return chosen

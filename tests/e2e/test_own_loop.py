@@ -201,6 +201,7 @@ def trained_by_hugging_face(folder: Path, given: list[Callback], **changes: Any)
         num_train_epochs=5,
         per_device_train_batch_size=8,
         learning_rate=2e-4,
+        dataloader_pin_memory=False,
         report_to=[],
         save_strategy="no",
         disable_tqdm=True,
