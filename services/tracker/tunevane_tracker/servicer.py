@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from tunevane.api.tracker.v1 import tracker_service_pb2 as pb
 from tunevane.api.tracker.v1 import tracker_service_pb2_grpc
@@ -22,6 +21,7 @@ from tunevane_tracker.delivery import Delivery
 from tunevane_tracker.journal import Journal, TrackedRun
 from tunevane_tracker.notices import Notices
 from tunevane_tracker.sinks.prometheus import TrackerMetrics
+from tunevane_tracker.structs import plain
 from tunevane_tracker.welcome import Welcome
 
 MAX_EVENTS = 1000
@@ -59,7 +59,7 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
     ) -> pb.PublishEventsResponse:
         """Stores the next events of a run; answers when they are on disk."""
         name = check_publish(request)
-        config = _plain(request.config) if request.HasField("config") else None
+        config = plain(request.config) if request.HasField("config") else None
         uid, writer_epoch, batch = request.uid, request.writer_epoch, Batch.of(request)
         begin = time.monotonic()
         appended = self._journal.append_batch(name, uid, batch, config, writer_epoch)
@@ -194,31 +194,3 @@ def _fitting(events: Sequence[Event]) -> list[Event]:
             break
         taken.append(event)
     return taken
-
-
-def _plain(message: Message) -> Mapping[str, object]:
-    """Turns a Struct into plain values; a number without a fraction becomes an int again.
-
-    Raises:
-        InvalidRequestError: It contains a NaN, an infinity or an empty value.
-
-    """
-    try:
-        values = json_format.MessageToDict(message)
-    except (ValueError, json_format.Error) as error:
-        raise InvalidRequestError(
-            [Problem("config", f"must hold finite numbers, texts, lists and maps: {error}")]
-        ) from None
-    plain = _integers(values)
-    assert isinstance(plain, dict)
-    return plain
-
-
-def _integers(value: object) -> object:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_integers(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _integers(each) for key, each in value.items()}
-    return value

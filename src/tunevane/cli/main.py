@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tunevane import __version__
-from tunevane.cli import components, datasets, doctor, evaluate, runs, serve
+from tunevane.cli import components, datasets, doctor, evaluate, runs, serve, tracker
 from tunevane.cli.common import complain
 from tunevane.errors import TunevaneError
 
@@ -27,6 +27,7 @@ app.command("metrics")(components.metrics)
 app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(serve.app, name="serve")
+app.add_typer(tracker.app, name="tracker")
 app.command("stop")(serve.stop)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
 from typing import Any
 
 import grpc
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
-
-from tunevane import __version__
 
 # Requests and responses are whatever messages a method has, so `Any` is the honest type in this module.
 
@@ -37,7 +36,7 @@ def registry(service: str) -> CollectorRegistry:
     about = Gauge(
         "tunevane_build_info", "Which service this is, and its version.", ["service", "version"], registry=made
     )
-    about.labels(service, __version__).set(1)
+    about.labels(service, version("tunevane")).set(1)
     return made
 
 

@@ -170,9 +170,10 @@ def test_ten_thousand_runs_cost_a_scrape_neither_series_nor_time(journal: Journa
         generate_latest(registry)
         seconds = []
         for _ in range(5):
-            began = time.perf_counter()
+            # Of this thread: others work on this machine.
+            began = time.thread_time()
             text = generate_latest(registry)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.thread_time() - began)
     finally:
         for delivery in deliveries:
             delivery.close()
@@ -182,7 +183,6 @@ def test_ten_thousand_runs_cost_a_scrape_neither_series_nor_time(journal: Journa
     assert shown > 50
     assert value(samples, "tunevane_tracker_runs_left_out") == runs - shown
     assert value(samples, "tunevane_tracker_sink_lag_events", sink="stuck") == 3 * runs
-    # The best of five: others work on this machine.
     assert min(seconds) <= 0.1, seconds
 
 

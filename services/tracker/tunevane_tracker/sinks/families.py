@@ -105,6 +105,19 @@ def samples(uid: str, name: str, config: Mapping[str, object], state: RunState) 
     yield "tunevane_run_info", (uid, name[:MAX_LABEL], *told), 1.0
     for each in STATES:
         yield "tunevane_run_state", (uid, each), float(each == state.status)
+    yield from plain_samples(uid, state)
+    yield from _scores(uid, state)
+    latest = {(each.callback[:MAX_LABEL], each.verdict): each.seconds for each in state.decisions}
+    callbacks = list(dict.fromkeys(callback for callback, _ in latest))[:MAX_CALLBACKS]
+    for (callback, verdict), seconds in latest.items():
+        if callback in callbacks:
+            yield "tunevane_run_last_decision_time_seconds", (uid, callback, verdict), seconds
+    for reason, count in state.checkpoints.items():
+        yield "tunevane_run_checkpoints_total", (uid, reason), count
+
+
+def plain_samples(uid: str, state: RunState) -> Iterator[Sample]:
+    """Yields the samples of a run that have no label but its unique id: all that a reported step changes."""
     values: Mapping[str, float | None] = {
         "start_time_seconds": state.started_seconds or None,
         "last_event_time_seconds": state.last_event_seconds,
@@ -122,14 +135,6 @@ def samples(uid: str, name: str, config: Mapping[str, object], state: RunState) 
     for key, value in values.items():
         if value is not None:
             yield f"tunevane_run_{key}", (uid,), value
-    yield from _scores(uid, state)
-    latest = {(each.callback[:MAX_LABEL], each.verdict): each.seconds for each in state.decisions}
-    callbacks = list(dict.fromkeys(callback for callback, _ in latest))[:MAX_CALLBACKS]
-    for (callback, verdict), seconds in latest.items():
-        if callback in callbacks:
-            yield "tunevane_run_last_decision_time_seconds", (uid, callback, verdict), seconds
-    for reason, count in state.checkpoints.items():
-        yield "tunevane_run_checkpoints_total", (uid, reason), count
 
 
 def _scores(uid: str, state: RunState) -> Iterator[Sample]:

@@ -1,0 +1,1 @@
+"""Writes a tracked run into a file that other tools read."""
