@@ -123,6 +123,9 @@ class Steering:
         if found:
             raise InvalidRequestError(found)
         self.name = name
+        """Name under which the tracker knows it."""
+        self.before: Mapping[str, float] = {}
+        """Metrics of the model before training."""
         self._model = model
         self._schedule = Schedule(given, model_name, with_val_loss=with_val_loss)
         self._with_val_loss = with_val_loss
@@ -165,7 +168,6 @@ class Steering:
         self._decisions: dict[int, tuple[Decision, ...]] = {}
         self._trained = 0
         self._decided = Decided()
-        self._before: Measured | None = None
         self._background: Background[Measured] | None = None
         if self._meter.lag:
             self._background = Background(
@@ -176,16 +178,15 @@ class Steering:
     def _attach(self, data: object, option: str) -> blob_pb2.Bundle:
         return datasets.save(read(data, is_labeled=True), self._store)
 
-    def begin(self) -> Mapping[str, float]:
-        """Measures the model before training, and returns the metrics; further calls return the same."""
-        if self._before is None:
-            # Also without evaluations: what WiSE-FT mixes back in.
-            self._weights[0] = self._save()
-            started = event_pb2.RunStarted(epochs=self._planned_epochs)
-            self._emit(event_pb2.Event(run_started=started), Moment(0, 0))
-            self._before = self._meter.measure(self._weights[0], Moment(0, 0))
-            self._record(self._before, event_pb2.STAGE_BEFORE, Moment(0, 0))
-        return self._before.values
+    def begin(self) -> None:
+        """Measures the model before training; called once, by `steer`."""
+        # Also without evaluations: what WiSE-FT mixes back in.
+        self._weights[0] = self._save()
+        started = event_pb2.RunStarted(epochs=self._planned_epochs)
+        self._emit(event_pb2.Event(run_started=started), Moment(0, 0))
+        measured = self._meter.measure(self._weights[0], Moment(0, 0))
+        self._record(measured, event_pb2.STAGE_BEFORE, Moment(0, 0))
+        self.before = measured.values
 
     def step_reported(self, *, epoch: int, batch: int, step: int, loss: float, learning_rate: float = 0.0) -> None:
         """Tells the tracker how training goes within an epoch, and measures what is due; decides nothing.
@@ -228,7 +229,6 @@ class Steering:
             word = "was not announced; pass with_val_loss=True to steer" if val_loss is not None else "is missing"
             raise InvalidRequestError([Problem("val_loss", word)])
         self._open()
-        self.begin()
         self._trained += 1
         epoch = self._trained
         self._losses[epoch] = {"train_loss": train_loss} | ({} if val_loss is None else {"val_loss": val_loss})
@@ -302,7 +302,6 @@ class Steering:
         decided.
         """
         self._open()
-        before = self.begin()
         if self._background is not None:
             self._background.drain(self._trained)
             self._decided = self._background.decided
@@ -320,7 +319,7 @@ class Steering:
         return Outcome(
             name=self.name,
             epoch=epoch,
-            before=before,
+            before=self.before,
             after=measured.values,
             epochs=[self._measured[n] for n in decided],
             decisions=[decision for n in decided for decision in self._decisions[n]],
@@ -406,7 +405,7 @@ def steer(
     tracker: str | None = None,
     publish: bool = True,
 ) -> Steering:
-    """Lets retrieval metrics steer a training loop of your own.
+    """Lets retrieval metrics steer a training loop of your own, and measures the model as it is now.
 
     Args:
         model: A `SentenceTransformer`, or a text model of transformers.
@@ -427,13 +426,15 @@ def steer(
     Raises:
         InvalidRequestError: Lists everything that cannot work.
         DataFormatError: A data file cannot be read; names file, line and reason.
+        EvaluationFailedError: An evaluation failed, and its callback says that training fails then.
+        UnavailableError: The evaluator stayed away for longer than the callback allows.
 
     """
     from tunevane.nn.portable import portable
 
     if name is not None:
         names.check(name, "name")
-    return Steering(
+    steering = Steering(
         portable(model, tokenizer, pooling=pooling, normalize=normalize),
         callbacks,
         name=name if name is not None else names.suggest(random.Random()),
@@ -444,6 +445,12 @@ def steer(
         evaluator=evaluator_target(evaluator),
         tracker=tracker_target(tracker) if publish else None,
     )
+    try:
+        steering.begin()
+    except BaseException as error:
+        steering.failed(f"{type(error).__name__}: {error}")
+        raise
+    return steering
 
 
 def tracker_target(target: str | None) -> str:

@@ -82,7 +82,7 @@ def train_one_epoch(model: SentenceTransformer, optimizer: torch.optim.Optimizer
         scores = embed(model, [g for g, _ in batch]) @ embed(model, [e for _, e in batch]).T / 0.05
         loss = torch.nn.functional.cross_entropy(scores, torch.arange(len(batch)))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         optimizer.step()
         losses.append(loss.item())
     return float(np.mean(losses))
@@ -166,7 +166,9 @@ def test_what_cannot_work_is_said_before_training(stack: Stack) -> None:
     assert {problem.field for problem in caught.value.problems} == {"callbacks[0].patience", "callbacks[1]"}
     with pytest.raises(InvalidRequestError, match="a Linear cannot be handed to the evaluator"):
         tunevane.steer(torch.nn.Linear(2, 2), callbacks())
-    announced = pytest.raises(InvalidRequestError, match="val_loss: was not announced; pass with_val_loss=True to steer")
+    announced = pytest.raises(
+        InvalidRequestError, match="val_loss: was not announced; pass with_val_loss=True to steer"
+    )
     with tunevane.steer(small(), callbacks()) as steering, announced:
         steering.epoch_ended(train_loss=1.0, val_loss=1.0)
     with pytest.raises(PreconditionError, match="has ended"):
@@ -179,8 +181,7 @@ def test_a_transformers_model_with_its_tokenizer(stack: Stack) -> None:
     tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     model = AutoModel.from_pretrained(get_model_path(), num_hidden_layers=1)
     with tunevane.steer(model, callbacks(), tokenizer=tokenizer, model_name="bert") as steering:
-        before = steering.begin()
-    assert before["bert_reciprocal_rank"] == pytest.approx(reciprocal_rank(small()))
+        assert steering.before["bert_reciprocal_rank"] == pytest.approx(reciprocal_rank(small()))
     with pytest.raises(InvalidRequestError, match="needs its tokenizer"):
         tunevane.steer(model, callbacks())
 
@@ -279,7 +280,8 @@ def test_lightning(stack: Stack, tmp_path: Path) -> None:
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    trainer.fit(module, torch.utils.data.DataLoader(PAIRS, batch_size=6))
+    batches = torch.utils.data.DataLoader(PAIRS, batch_size=6)  # type: ignore[arg-type]  # a list will do
+    trainer.fit(module, batches)
     outcome = steering.outcome
     assert outcome is not None
     values = [epoch["model_reciprocal_rank"] for epoch in outcome.epochs]

@@ -72,7 +72,6 @@ class SteeringCallback(LightningCallback):
             return
         options = {"planned_epochs": max(trainer.max_epochs or 0, 0), **self._options}
         self._steering = steer(self._encoder(pl_module), self._callbacks, **options)
-        self._steering.begin()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -55,7 +55,6 @@ class SteeringCallback(TrainerCallback):
             **self._options,
         }
         self._steering = steer(kwargs["model"], self._callbacks, **options)
-        self._steering.begin()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
