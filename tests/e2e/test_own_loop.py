@@ -280,7 +280,8 @@ def test_lightning(stack: Stack, tmp_path: Path) -> None:
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    batches = torch.utils.data.DataLoader(PAIRS, batch_size=6)  # type: ignore[arg-type]  # a list will do
+    rows: Any = PAIRS  # Any: a list will do, and torch asks for more
+    batches: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(rows, batch_size=6)
     trainer.fit(module, batches)
     outcome = steering.outcome
     assert outcome is not None
