@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # The exact release first and with pip: on machines without a GPU that is the small build.
 TORCH := torch==2.13.0
 BUF := node_modules/.bin/buf
+# What comes from npm, all at once: an install removes what it was not asked for.
+NPM := @bufbuild/buf@1.75.0 axe-core@4.14.1
 
 .DEFAULT_GOAL := help
 
@@ -55,14 +57,14 @@ protos: $(VENV)/ready  ## Generate src/tunevane/api from protos/.
 .PHONY: lint-protos
 lint-protos:
 	@if command -v npm >/dev/null; then \
-	  [ -x $(BUF) ] || npm install --silent --no-save --no-package-lock @bufbuild/buf@1.75.0; \
+	  [ -x $(BUF) -a -d node_modules/axe-core ] || npm install --silent --no-save --no-package-lock $(NPM); \
 	  cd protos && ../$(BUF) lint; \
 	elif [ -n "$(NO_SKIPS)" ]; then echo "npm is missing, and buf is needed here"; exit 1; \
 	else echo "skipped: buf lint needs npm (Node.js)"; fi
 
 .PHONY: bench
 bench: $(VENV)/ready  ## Measure ours against the peers.
-	cd benchmarks && for each in metrics decisions; do ../$(BIN)/python $$each.py || exit 1; done
+	cd benchmarks && for each in metrics decisions search; do ../$(BIN)/python $$each.py || exit 1; done
 
 .PHONY: clean
 clean:  ## Remove what was installed and built.

@@ -67,6 +67,11 @@ def at_most(name: str, value: float, most: float) -> Row:
     return Row(name, value, None, None, f"<= {most:g}", value <= most)
 
 
+def at_least(name: str, value: float, least: float) -> Row:
+    """Makes the row of a goal "at least"."""
+    return Row(name, value, None, None, f">= {least:g}", value >= least)
+
+
 def machine() -> str:
     """Names the machine: processor, cores, system and interpreter."""
     model = platform.processor() or platform.machine()

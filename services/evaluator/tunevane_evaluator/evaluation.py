@@ -130,8 +130,7 @@ def _index(work: Work, documents: Dataset, searches: Searches, oracle: Oracle) -
             flush()
     if waiting:
         flush()
-    with work.step("store"):
-        searches.seal(len(documents.items), work.check)
+    searches.seal(len(documents.items), work.step)
 
 
 def _search(work: Work, searches: Searches, wanted: int, oracle: Oracle) -> Iterator[tuple[int, Ids, Floats]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from tunevane.core.search_settings import SearchSettings
@@ -107,22 +107,21 @@ class Searches:
                     each.index.add(new_ids, prepared[each.space])
         return prepared[self.main.space] if rows is None else self.main.space.prepare(vectors)
 
-    def seal(self, count: int, built: Callable[[], None]) -> None:
+    def seal(self, count: int, step: Callable[[str], AbstractContextManager[None]]) -> None:
         """Waits until everything is stored and indexed.
 
         Args:
             count: Documents that were added, copies included.
-            built: Called after each index.
+            step: Measures a step by name: `store`, or `build` where a graph or quantization is made.
 
         Raises:
             UnavailableError: Something was lost.
 
         """
         stored = self._distinct.close(count)
-        for each in self._collections.values():
-            with _clock(each):
+        for (_, built), each in self._collections.items():
+            with _clock(each), step("store" if built.is_exact else "build"):
                 each.index.seal(stored)
-            built()
 
     def search(self, way: Way, first: int, size: int, limit: int) -> tuple[Ids, Floats]:
         """Finds the nearest documents of some queries, ties at the limit whole, copies included.

@@ -46,7 +46,7 @@ def whole_ties(fetch: Fetch, queries: int, limit: int, documents: int) -> Hits:
 
     """
     wanted = min(limit, documents)
-    open_queries = np.arange(queries)
+    open_queries = np.arange(queries if documents else 0)
     ask = min(wanted + 1, documents)
     done: list[tuple[npt.NDArray[np.int64], Hits]] = []
     while len(open_queries):
