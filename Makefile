@@ -62,6 +62,11 @@ lint-protos:
 	elif [ -n "$(NO_SKIPS)" ]; then echo "npm is missing, and buf is needed here"; exit 1; \
 	else echo "skipped: buf lint needs npm (Node.js)"; fi
 
+.PHONY: docs
+docs: $(VENV)/ready  ## Build the docs into build/docs.
+	$(BIN)/python -m typer tunevane.cli.main utils docs --name tunevane --title "Command line" --output docs/reference/command-line.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir build/docs
+
 .PHONY: bench
 bench: $(VENV)/ready  ## Measure ours against the peers.
 	cd benchmarks && for each in metrics decisions search; do ../$(BIN)/python $$each.py || exit 1; done

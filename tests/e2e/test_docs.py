@@ -1,0 +1,42 @@
+"""The docs tell the truth: the Python snippets of each page run, as one program, in the order they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tunevane
+from support.stack import local_services
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "```python\n" in page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with local_services(tmp_path_factory.mktemp("home")):
+        tunevane.connect()
+        yield
+
+
+def test_there_are_pages_with_snippets() -> None:
+    assert {page.stem for page in PAGES} >= {"tutorial", "own-loop", "evaluate"}
+
+
+# Of the libraries' own making, in the words of people who use them.
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode at the start of training")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_snippets_of_a_page_run(
+    services: None, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {"__name__": page.stem}
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(snippet, str(page), "exec"), space)
+    assert capsys.readouterr().out
