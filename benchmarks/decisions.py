@@ -1,15 +1,15 @@
-"""Early stopping on noisy metrics: plain patience 2, 3 and 5 against patience 2 with a confidence.
+"""Early stopping and selection on noisy metrics: with a confidence, and by patience 2, 3 and 5.
 
-Simulated runs of 20 epochs: the true quality rises to a plateau, peaks between epochs 3 and 12 and declines;
-every query adds a constant of its own and a deviation that lasts from epoch to epoch (correlation 0.7). All
-contenders see the same values. Regret, in points (0.01), is told apart by who is to blame:
+Simulated runs of up to 20 epochs in the worlds of `decision_worlds.py`, and resampled queries of real runs
+(`learning_runs.npz`). All contenders see the same values. In points (0.01) of the metric:
 
-- of stopping: the best true quality of the whole run less the best that was trained before the stop;
-- in all: the best true quality of the whole run less that of the checkpoint with the best measured value.
-  The difference is luck in choosing among trained checkpoints, which no rule for stopping can remove; "never"
-  trains all epochs and shows how little of the regret in all is left to such a rule.
+- regret: the best true quality of the whole run less that of the checkpoint that is kept;
+- regret of stopping: the same, had the best of the epochs that were trained been kept.
 
-A stop is premature when the truth would have risen by more than half a point afterwards.
+A stop is premature when the truth would have risen by more than half a point afterwards. "Oracle" knows the world:
+its curves, their probabilities and the covariance of the noise, and keeps the epoch with the best posterior mean
+of all 20 that it trains. No rule has less regret on average, so where that is more than half of what patience 2 has,
+half cannot be reached.
 """
 
 from __future__ import annotations
@@ -18,158 +18,221 @@ import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from decision_worlds import EPOCHS, WORLDS, Values, World
 from harness import Row, report
 
-from tunevane.core.confidence import ConfidentPatience, ConfidentPatienceState, judge, replaces
+from tunevane.core.confidence import (
+    ConfidentSelection,
+    ConfidentSelectionState,
+    ConfidentStopping,
+    ConfidentStoppingState,
+)
 from tunevane.core.decisions import EarlyStoppingRule, EarlyStoppingState
+from tunevane.core.epoch_values import EpochValues
 
-EPOCHS, CONFIDENCE = 20, 0.95
-RUNS = {50: 600, 200: 600, 1000: 300, 7000: 100}
+CONFIDENCE = 0.95
+RUNS = {50: 200, 200: 200, 1000: 100, 7000: 40}
+"""Runs in every world by number of queries."""
 
-Values = npt.NDArray[np.float64]
+ORACLE_CURVES = 20_000
+REAL = Path(__file__).parent / "learning_runs.npz"
+OURS, TWO = "confidence", "patience 2"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Means over runs of one rule at one number of queries."""
+    """What one rule did in one run."""
+
+    regret: float
+    """In points."""
 
     stopping_regret: float
-    regret: float
-    epochs: float
-    premature: float
+    """In points."""
+
+    epochs: int
+    """Epochs trained."""
+
+    premature: bool
+    """Whether it stopped too early."""
 
 
-def simulate(seed: int, queries: int) -> tuple[Values, Values]:
-    """Draws a run: true quality [epochs] and per-query values [epochs, queries]."""
-    random = np.random.default_rng((seed, queries))
-    epoch = np.arange(1, EPOCHS + 1)
-    gain, pace = random.uniform(0.05, 0.3), random.uniform(1.0, 4.0)
-    peak, decline = random.uniform(3.0, 12.0), random.uniform(0.002, 0.01)
-    truth = 0.4 + gain * (1.0 - np.exp(-epoch / pace)) - decline * np.maximum(epoch - peak, 0.0)
-    truth = truth + 0.002 * random.standard_normal(EPOCHS)
-    deviation = np.empty((EPOCHS, queries))
-    deviation[0] = random.standard_normal(queries)
-    for i in range(1, EPOCHS):
-        deviation[i] = 0.7 * deviation[i - 1] + np.sqrt(1 - 0.49) * random.standard_normal(queries)
-    return truth, truth[:, None] + 0.25 * random.standard_normal(queries) + 0.2 * deviation
+def patience(values: Values, most: int) -> tuple[int, int]:
+    """Epochs that plain early stopping trains, and the epoch that is best by its measured mean."""
+    rule, state = EarlyStoppingRule("max", most), EarlyStoppingState()
+    means = values.mean(axis=1)
+    for epoch, value in enumerate(means, 1):
+        state, conclusion = rule.step(state, float(value), None)
+        if conclusion.verdict == "stop":
+            return epoch, 1 + int(means[:epoch].argmax())
+    return len(means), 1 + int(means.argmax())
 
 
-def plain(patience: int) -> Callable[[Values], int]:
-    """Epochs that plain early stopping trains."""
-
-    def epochs(values: Values) -> int:
-        rule, state = EarlyStoppingRule("max", patience), EarlyStoppingState()
-        for epoch, value in enumerate(values.mean(axis=1), 1):
-            state, conclusion = rule.step(state, float(value), None)
-            if conclusion.verdict == "stop":
-                return epoch
-        return EPOCHS
-
-    return epochs
-
-
-def confident(values: Values) -> int:
-    """Epochs that patience 2 with a confidence trains."""
-    rule, state, reference = ConfidentPatience(patience=2), ConfidentPatienceState(), values[0]
-    for epoch, current in enumerate(values[1:], 2):
-        evidence = judge(current, reference, mode="max", confidence=CONFIDENCE, seed=epoch, resamples=500)
-        state, stop = rule.step(state, evidence)
-        if stop:
-            return epoch
-        if evidence.measured_better:
-            reference = current
-    return EPOCHS
+def confident(values: Values) -> tuple[int, int]:
+    """Epochs that patience 2 with a confidence trains, and the epoch that is kept with one."""
+    stopping = ConfidentStopping(EarlyStoppingRule("max", 2), CONFIDENCE)
+    selection = ConfidentSelection("max", CONFIDENCE)
+    stop_state, state = ConfidentStoppingState(), ConfidentSelectionState()
+    for epoch, per_query in enumerate(values, 1):
+        measured = EpochValues.of(epoch, float(per_query.mean()), per_query)
+        stop_state, conclusion, _ = stopping.step(stop_state, measured, None)
+        state, _ = selection.step(state, measured)
+        if conclusion.verdict == "stop":
+            return epoch, state.epoch
+    return len(values), state.epoch
 
 
-def kept_with_confidence(values: Values) -> int:
-    """Epoch, from 0, that best-checkpoint selection with a confidence keeps."""
-    kept = 0
-    for epoch in range(1, len(values)):
-        evidence = judge(values[epoch], values[kept], mode="max", confidence=CONFIDENCE, seed=epoch, resamples=500)
-        kept = epoch if replaces(evidence) else kept
-    return kept
+def outcome(truth: Values, trained: int, kept: int) -> Outcome:
+    """Compares what was done with the truth."""
+    reached = truth[:trained].max()
+    later = truth[trained:].max(initial=0.0)
+    best = truth.max()
+    return Outcome(
+        100 * float(best - truth[kept - 1]), 100 * float(best - reached), trained, bool(later > reached + 0.005)
+    )
 
 
-def play(queries: int) -> dict[str, Outcome]:
-    """Plays all runs with every rule."""
-    rules = {
-        "patience 2": plain(2),
-        "patience 3": plain(3),
-        "patience 5": plain(5),
-        "never": plain(EPOCHS + 1),
-        "patience 2, confidence": confident,
-    }
-    tally: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in (*rules, "kept by confidence")}
-    for seed in range(RUNS[queries]):
-        truth, values = simulate(seed, queries)
-        best = float(truth.max())
-        for name, rule in rules.items():
-            epochs = rule(values)
-            trained = float(truth[:epochs].max())
-            later = float(truth[epochs:].max(initial=0.0))
-            kept = float(truth[int(values[:epochs].mean(axis=1).argmax())])
-            tally[name].append((best - trained, best - kept, epochs, later > trained + 0.005))
-        epochs = confident(values)
-        trained, later = float(truth[:epochs].max()), float(truth[epochs:].max(initial=0.0))
-        chosen = float(truth[kept_with_confidence(values[:epochs])])
-        tally["kept by confidence"].append((best - trained, best - chosen, epochs, later > trained + 0.005))
-    means = {name: np.mean(np.array(rows, float), axis=0) for name, rows in tally.items()}
-    return {name: Outcome(*(float(each) for each in (100 * m[0], 100 * m[1], m[2], m[3]))) for name, m in means.items()}
+def play(truth: Values, values: Values) -> dict[str, Outcome]:
+    """Plays one run with every rule."""
+    found = {f"patience {most}": outcome(truth, *patience(values, most)) for most in (2, 3, 5)}
+    found["patience 2 + 2"] = outcome(truth, *after_patience(values))
+    found["never"] = outcome(truth, *patience(values, EPOCHS + 1))
+    found[OURS] = outcome(truth, *confident(values))
+    return found
+
+
+def after_patience(values: Values) -> tuple[int, int]:
+    """Two more epochs than patience 2, and the best measured one: what the extra epochs alone are worth."""
+    trained = min(patience(values, 2)[0] + 2, len(values))
+    return trained, 1 + int(values[:trained].mean(axis=1).argmax())
+
+
+class Oracle:
+    """Knows a world whose luck is normal."""
+
+    def __init__(self, world: World, queries: int) -> None:
+        self._curves = world.curve(np.random.default_rng(2**20), ORACLE_CURVES)
+        spread = world.noise(queries) + world.jitter**2 * np.eye(EPOCHS)
+        self._inverse = np.linalg.inv(spread)
+        self._jitter = world.jitter**2
+
+    def keeps(self, values: Values) -> int:
+        """Returns the epoch with the best posterior mean."""
+        apart = values.mean(axis=1) - self._curves
+        exponents = -0.5 * np.einsum("ct,ct->c", apart @ self._inverse, apart)
+        weight = np.exp(exponents - exponents.max())
+        curve = weight @ self._curves / weight.sum()
+        return 1 + int((curve + self._jitter * self._inverse @ (values.mean(axis=1) - curve)).argmax())
+
+
+def in_world(world: World, queries: int, runs: int) -> dict[str, list[Outcome]]:
+    """Plays runs of one world."""
+    oracle = Oracle(world, queries) if world.luck == "normal" else None
+    found: dict[str, list[Outcome]] = {}
+    for seed in range(runs):
+        truth, values = world.draw(seed, queries)
+        played = play(truth, values)
+        if oracle is not None:
+            played["oracle"] = outcome(truth, EPOCHS, oracle.keeps(values))
+        for name, each in played.items():
+            found.setdefault(name, []).append(each)
+    return found
+
+
+def real(queries: int, runs: int) -> dict[str, list[Outcome]]:
+    """Plays real runs: their queries are the population, and the rules see some of them."""
+    found: dict[str, list[Outcome]] = {}
+    with np.load(REAL) as learned:
+        for name in sorted(learned):
+            population = learned[name].astype(np.float64)
+            for seed in range(runs):
+                chosen = np.random.default_rng((seed, queries)).permutation(population.shape[1])[:queries]
+                for rule, each in play(population.mean(axis=1), population[:, chosen]).items():
+                    found.setdefault(rule, []).append(each)
+    return found
+
+
+def means(outcomes: Iterable[Outcome]) -> dict[str, float]:
+    """Averages over runs."""
+    rows = [[each.regret, each.stopping_regret, each.epochs, each.premature] for each in outcomes]
+    regret, stopping, epochs, premature = np.array(rows, np.float64).mean(axis=0).tolist()
+    return {"regret": regret, "stopping_regret": stopping, "epochs": epochs, "premature": premature}
+
+
+def rows_of(name: str, queries: int, found: Mapping[str, list[Outcome]], bound: bool) -> list[Row]:
+    """Makes the rows of one group of runs."""
+    two, ours = means(found[TWO]), means(found[OURS])
+    title = f"{queries} queries, {name}"
+    rows = [
+        Row(
+            f"{title}: regret, points",
+            ours["regret"],
+            two["regret"],
+            two["regret"] / max(ours["regret"], 1e-9),
+            ">= 2 x",
+            ours["regret"] <= two["regret"] / 2,
+        ),
+        Row(
+            f"{title}: epochs", ours["epochs"], two["epochs"], None, "<= peer + 2", ours["epochs"] <= two["epochs"] + 2
+        ),
+        Row(
+            f"{title}: premature stops, %",
+            100 * ours["premature"],
+            100 * two["premature"],
+            two["premature"] / ours["premature"] if ours["premature"] else None,
+            "<= peer",
+            ours["premature"] <= two["premature"],
+        ),
+    ]
+    if bound:
+        best = means(found["oracle"])["regret"]
+        possible = best <= two["regret"] / 2
+        rows.append(
+            Row(f"{title}: regret of the oracle", best, two["regret"], two["regret"] / best, "(a bound)", possible)
+        )
+    return rows
 
 
 def main() -> None:
-    rows, notes = [], {}
-    for queries in RUNS:
-        outcomes = play(queries)
-        two, ours = outcomes["patience 2"], outcomes["patience 2, confidence"]
-        # Both below a hundredth of a point: there is nothing left to halve.
-        halved = ours.stopping_regret <= max(two.stopping_regret / 2, 0.01)
-        ratio = two.stopping_regret / max(ours.stopping_regret, 1e-9)
-        rows.append(
-            Row(
-                f"{queries} queries: regret of stopping, points",
-                ours.stopping_regret,
-                two.stopping_regret,
-                ratio,
-                ">= 2 x",
-                halved,
-            )
-        )
-        rows.append(
-            Row(
-                f"{queries} queries: regret in all, points",
-                ours.regret,
-                two.regret,
-                two.regret / max(ours.regret, 1e-9),
-                ">= 2 x",
-                ours.regret <= two.regret / 2,
-            )
-        )
-        rows.append(
-            Row(
-                f"{queries} queries: premature stops, %",
-                100 * ours.premature,
-                100 * two.premature,
-                two.premature / ours.premature if ours.premature else None,
-                "<= peer",
-                ours.premature <= two.premature,
-            )
-        )
-        more = ours.epochs - two.epochs
-        rows.append(Row(f"{queries} queries: epochs trained", ours.epochs, two.epochs, None, "<= peer + 2", more <= 2))
-        print(f"{queries} queries, {RUNS[queries]} runs")
-        for name, each in outcomes.items():
-            print(
-                f"  {name:24} regret of stopping {each.stopping_regret:5.2f}, in all {each.regret:5.2f} points, "
-                f"{each.epochs:4.1f} epochs, {100 * each.premature:4.1f} % premature"
-            )
-        notes[str(queries)] = {name: vars(each) for name, each in outcomes.items()}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the runs to play")
+    scale = parser.parse_args().scale
+    rows: list[Row] = []
+    notes: dict[str, object] = {}
+    for queries, count in RUNS.items():
+        runs = max(round(scale * count), 2)
+        groups: dict[str, dict[str, list[Outcome]]] = {"worlds that were looked at": {}, "worlds held out": {}}
+        for world_name, world in WORLDS.items():
+            played = in_world(world, queries, runs)
+            told = {rule: means(each) for rule, each in played.items()}
+            notes[f"{queries} queries, {world_name}{' (held out)' if world.held_out else ''}"] = told
+            show(f"{queries} queries, {world_name}", told)
+            group = groups["worlds held out" if world.held_out else "worlds that were looked at"]
+            for rule, each in played.items():
+                group.setdefault(rule, []).extend(each)
+        for name, group in groups.items():
+            rows += rows_of(name, queries, group, bound=name == "worlds that were looked at")
+        if queries <= 200:
+            played = real(queries, runs * 2)
+            notes[f"{queries} queries, real runs"] = {rule: means(each) for rule, each in played.items()}
+            rows += rows_of("real runs", queries, played, bound=False)
     report("decisions", rows, notes)
+
+
+def show(title: str, told: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints what every rule did."""
+    print(title)
+    for rule, each in told.items():
+        print(
+            f"  {rule:14} regret {each['regret']:6.3f}, of stopping {each['stopping_regret']:6.3f} points, "
+            f"{each['epochs']:4.1f} epochs, {100 * each['premature']:4.1f} % premature",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
