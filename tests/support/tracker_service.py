@@ -35,6 +35,9 @@ class Served:
     http_port: int
     """Where its pages are."""
 
+    target: str = ""
+    """Address of its gRPC side."""
+
     def publish(
         self, events: Sequence[Event], config: Mapping[str, object] | None = None, uid: str = UID
     ) -> pb.PublishEventsResponse:
@@ -93,7 +96,7 @@ def tracker(config: TrackerConfig) -> Iterator[Served]:
         if failure:
             raise failure[0]
         with connect(f"127.0.0.1:{ports[0]}") as channel:
-            yield Served(TrackerServiceStub(channel), ports[1])
+            yield Served(TrackerServiceStub(channel), ports[1], f"127.0.0.1:{ports[0]}")
     finally:
         if thread.is_alive():
             stop[0]()

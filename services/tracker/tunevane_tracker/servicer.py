@@ -87,7 +87,7 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         context: grpc.aio.ServicerContext[pb.GetTrackedRunRequest, pb.GetTrackedRunResponse],
     ) -> pb.GetTrackedRunResponse:
         """Tells how far the tracker and its sinks are with a run."""
-        run = await asyncio.to_thread(self._journal.run, _run_id(request.run))
+        run = await asyncio.to_thread(self._journal.run, _named(request.run))
         sinks = [self._sink_state(delivery, run) for delivery in self._deliveries if delivery.sink.wants(run)]
         response = pb.GetTrackedRunResponse(acked_sequence=run.acked, sinks=sinks, name=run.name, uid=run.uid)
         if run.config:
@@ -101,7 +101,7 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
     ) -> pb.ListEventsResponse:
         """Lists a page of a run's events; a page ends early rather than pass the message limit."""
         after, size = _page(request)
-        run = await asyncio.to_thread(self._journal.run, _run_id(request.run))
+        run = await asyncio.to_thread(self._journal.run, _named(request.run))
         events = _fitting(await asyncio.to_thread(self._journal.events, run, after, size))
         last = events[-1].sequence if events else run.newest
         return pb.ListEventsResponse(events=events, next_page_token=str(last) if last < run.newest else "")
@@ -170,6 +170,12 @@ def _run_id(resource: str) -> str:
         raise InvalidRequestError([Problem("run", f"must be of the form runs/<name>, not {resource[:80]!r}")])
     names.check(name, "run")
     return name
+
+
+def _named(resource: str) -> str:
+    """Reads which run is meant: by its name, or by its unique id, which need not be a name."""
+    prefix, _, name = resource.partition("/")
+    return name if prefix == "runs" and _UID.fullmatch(name) else _run_id(resource)
 
 
 def _page(request: pb.ListEventsRequest) -> tuple[int, int]:

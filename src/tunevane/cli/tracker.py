@@ -52,11 +52,9 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Write everything that the tracker has of a run into a file that other tools read."""
-    from tunevane.core import names
     from tunevane_tracker.export.export import check, export
 
     chosen = check(format_)
-    names.check(run, "run")
     if target is not None and state_dir is not None:
         raise InvalidRequestError([Problem("state_dir", "cannot be given together with a target; choose one")])
     if output == STDOUT and format_ == "tensorboard":

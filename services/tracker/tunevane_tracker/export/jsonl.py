@@ -23,7 +23,9 @@ def write(source: Source, path: Path) -> None:
     """Writes a run into a file."""
     run = source.run
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(_line({"run": {"name": run.name, "uid": run.uid, "config": run.config}}))
+        about = {"name": run.name, "uid": run.uid, "config": run.config}
+        # In one order, wherever the configuration comes from.
+        file.write(json.dumps({"run": about}, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n")
         for event in source.events:
             file.write(_line(_as_dict(event)))
 
@@ -45,7 +47,7 @@ def read(path: Path) -> Iterator[Event]:
                     yield Event.FromString(base64.b64decode(encoded, validate=True))
                 else:
                     yield json_format.ParseDict(content, Event())
-            except (ValueError, AttributeError, json_format.Error) as error:
+            except (ValueError, TypeError, AttributeError, json_format.Error) as error:
                 raise DataFormatError(f"{path}, line {number}: this is no event ({error})") from error
 
 
