@@ -19,23 +19,26 @@ def gallery(state: RunState) -> str:
     names = list(after) or list(before)
     parts = []
     for name in names:
-        heading = f"<h3>{foreign(name)}</h3>" if len(names) > 1 else ""
-        parts.append(heading + _evaluation(before.get(name, ()), after.get(name, ())))
+        several = len(names) > 1
+        heading = f"<h3>{foreign(name)}</h3>" if several else ""
+        parts.append(heading + _evaluation(before.get(name, ()), after.get(name, ()), 4 if several else 3))
     return "".join(parts)
 
 
-def _evaluation(before: Sequence[Query], after: Sequence[Query]) -> str:
+def _evaluation(before: Sequence[Query], after: Sequence[Query], level: int) -> str:
     earlier, later = ({each.id: each for each in found} for found in (before, after))
-    cards = [_card(query, earlier.get(query.id), later.get(query.id)) for query in after or before]
+    cards = [_card(query, earlier.get(query.id), later.get(query.id), level) for query in after or before]
     first, rest = cards[:SHOWN_QUERIES], cards[SHOWN_QUERIES:]
     more = f"<details><summary>{len(rest)} more queries</summary>{''.join(rest)}</details>" if rest else ""
     return "".join(first) + more
 
 
-def _card(query: Query, before: Query | None, after: Query | None) -> str:
-    columns = [_column(word, found) for word, found in (("Before", before), ("After", after)) if found is not None]
+def _card(query: Query, before: Query | None, after: Query | None, level: int) -> str:
+    columns = [
+        _column(word, found, level + 1) for word, found in (("Before", before), ("After", after)) if found is not None
+    ]
     return (
-        f'<article class="card example"><h4>{_content(query, query.id)}</h4>{_moved(before, after)}'
+        f'<article class="card example"><h{level}>{_content(query, query.id)}</h{level}>{_moved(before, after)}'
         f'<div class="sides">{"".join(columns)}</div></article>'
     )
 
@@ -56,9 +59,9 @@ def _rank(rank: int | None) -> str:
     return "not among the results" if rank is None else f"rank {rank}"
 
 
-def _column(word: str, query: Query) -> str:
+def _column(word: str, query: Query, level: int) -> str:
     items = "".join(_match(match) for match in query.results[:SHOWN_RESULTS])
-    return f'<div><h5>{word}</h5><ol class="matches">{items or "<li>nothing found</li>"}</ol></div>'
+    return f'<div><h{level}>{word}</h{level}><ol class="matches">{items or "<li>nothing found</li>"}</ol></div>'
 
 
 def _match(match: Match) -> str:

@@ -23,12 +23,12 @@ def verdict(state: RunState) -> str:
     if state.val_loss is not None:
         loss += f", validation loss {number(state.val_loss)}"
     if names:
-        return _card("soft", "Before fine-tuning", names[0], number(state.before[names[0]]), _line("sure", loss))
+        return _card("soft", "Before fine-tuning", names[0], _now(number(state.before[names[0]])), _line("sure", loss))
     if state.train_loss is None:
         return ""
     hint = _line("why", "Retrieval was not measured; with an EvaluationCallback it is, and decides.")
     val = "" if state.val_loss is None else _line("by soft", f"validation loss {number(state.val_loss)}")
-    return _card("soft", "Training loss", "", number(state.train_loss), val + hint + _why(state))
+    return _card("soft", "Training loss", "", _now(number(state.train_loss)), val + hint + _why(state))
 
 
 def _improvement(state: RunState, found: Outcome) -> str:
@@ -41,7 +41,7 @@ def _improvement(state: RunState, found: Outcome) -> str:
         score += '<span class="unseen"> to </span>'
     so_far = "" if state.after else UNTIL.get(state.status, "")
     more = by + _sure(found) + _why(state)
-    return _card(found.look, found.headline + so_far, found.metric, score + now, more, deciding_chart(state))
+    return _card(found.look, found.headline + so_far, found.metric, f"{score}{_now(now)}", more, deciding_chart(state))
 
 
 def _card(look: str, headline: str, metric: str, score: str, more: str, chart: str = "") -> str:
@@ -50,6 +50,10 @@ def _card(look: str, headline: str, metric: str, score: str, more: str, chart: s
         f'<h2 id="answer" class="{look}">{headline}</h2>{_line("metric", foreign(metric) if metric else "")}'
         f'<p class="score">{score}</p>{more}</div>{chart}</section>'
     )
+
+
+def _now(text: str) -> str:
+    return f'<span class="now">{text}</span>'
 
 
 def _line(css_class: str, content: str) -> str:
