@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, ViewportSize, expect
 
 from support.browser import chromium, violations, visit
 from support.page_events import BEFORE, CONFIG, done, end, epoch, examples, failed, log, running, start
@@ -26,8 +26,8 @@ LONG = "a-very-long-name-" * 12
 HOSTILE = '"><script>document.title="taken over"</script><img src=x onerror=alert(1)> שלום ' + "w" * 300 + " 🍕"
 MANY = [*BEFORE, *(f"{name}@{k}" for name in ("precision", "recall", "ndcg") for k in (1, 5, 10, 20, 50))]
 
-DESKTOP = {"width": 1200, "height": 900}
-PHONE = {"width": 360, "height": 740}
+DESKTOP = ViewportSize(width=1200, height=900)
+PHONE = ViewportSize(width=360, height=740)
 
 PAGES = {
     "list": "/runs",

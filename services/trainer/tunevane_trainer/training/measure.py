@@ -13,6 +13,7 @@ from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, component_pb2, event_pb2, metric_pb2
 from tunevane.callback import EvaluationCallback
+from tunevane.core.examples import shorten
 from tunevane.core.statistics import Floats
 from tunevane.errors import EvaluationFailedError, UnavailableError
 from tunevane.storage.blobs import BlobStore
@@ -53,6 +54,8 @@ class Measured:
             measured.examples.CopyFrom(
                 store.put_bytes(json.dumps(self.examples, ensure_ascii=False, sort_keys=True).encode())
             )
+            if stage in (event_pb2.STAGE_BEFORE, event_pb2.STAGE_AFTER):
+                measured.shown_examples = shorten(self.examples)
         return event_pb2.Event(metrics_measured=measured)
 
 
