@@ -23,7 +23,6 @@ from tunevane.core import specs
 from tunevane.errors import InvalidRequestError, Problem
 from tunevane.storage import datasets
 from tunevane.storage.blobs import BlobStore
-from tunevane.storage.readers import read
 
 EVALUATOR_VARIABLE = "TUNEVANE_EVALUATOR_TARGET"
 
@@ -128,8 +127,8 @@ def evaluate(
         raise InvalidRequestError(found) from None
     with tempfile.TemporaryDirectory(prefix="tunevane-evaluate-", ignore_cleanup_errors=True) as scratch:
         store = BlobStore(Path(scratch))
-        queries = datasets.save(read(query_data, is_labeled=True), store)
-        index = None if index_data is None else datasets.save(read(index_data, is_labeled=True), store)
+        queries = datasets.write(query_data, store, is_labeled=True)
+        index = None if index_data is None else datasets.write(index_data, store, is_labeled=True)
         request = wire.EvaluateRequest(
             model=describe_model(model, model_options or {}, store), plan=callback.plan(queries, index, seed)
         )

@@ -38,7 +38,6 @@ from tunevane.errors import InvalidRequestError, PreconditionError, Problem
 from tunevane.evaluation import evaluator_target
 from tunevane.storage import datasets
 from tunevane.storage.blobs import BlobStore
-from tunevane.storage.readers import read
 from tunevane_trainer.training.background import Background
 from tunevane_trainer.training.lag import Decided
 from tunevane_trainer.training.measure import Measured, Meter
@@ -176,7 +175,7 @@ class Steering:
         self._closed = False
 
     def _attach(self, data: object, option: str) -> blob_pb2.Bundle:
-        return datasets.save(read(data, is_labeled=True), self._store)
+        return datasets.write(data, self._store, is_labeled=True)
 
     def begin(self) -> None:
         """Measures the model before training; called once, by `steer`."""
