@@ -10,20 +10,21 @@ import pytest
 
 import tunevane
 from support.stack import local_services
+from tunevane.local.stack import Stack
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "```python\n" in page.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with local_services(tmp_path_factory.mktemp("home")):
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with local_services(tmp_path_factory.mktemp("home")) as stack:
         tunevane.connect()
-        yield
+        yield stack
 
 
 def test_there_are_pages_with_snippets() -> None:
-    assert {page.stem for page in PAGES} >= {"tutorial", "own-loop", "evaluate"}
+    assert {page.stem for page in PAGES} >= {"tutorial", "own-loop", "evaluate", "grpc"}
 
 
 # Of the libraries' own making, in the words of people who use them.
@@ -33,9 +34,10 @@ def test_there_are_pages_with_snippets() -> None:
 @pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode at the start of training")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_snippets_of_a_page_run(
-    services: None, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    services: Stack, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNEVANE_TARGET", services.trainer)
     space: dict[str, object] = {"__name__": page.stem}
     for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         exec(compile(snippet, str(page), "exec"), space)
