@@ -36,7 +36,6 @@ RATE = "1m"
 MAY_BE_EMPTY: Mapping[str, str] = {
     'verdict="not improved"': "a run that improves at every epoch has no such verdict",
     'verdict="stop"': "a run that ends after its last epoch was not stopped",
-    "tunevane_run_retrieval_change": "intervals need values per query, which not every evaluation has",
 }
 """Parts of expressions that have no data in some healthy runs; `test_dashboard_queries` proves them on given series."""
 

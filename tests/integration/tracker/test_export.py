@@ -119,7 +119,7 @@ def openmetrics(path: Path) -> dict[str, Metric]:
 
 def seconds(sample: Sample) -> float:
     assert sample.timestamp is not None
-    return float(sample.timestamp)  # type: ignore[arg-type]  # the package's own class converts itself
+    return float(sample.timestamp)
 
 
 def exact(events: Sequence[Event]) -> list[bytes]:
