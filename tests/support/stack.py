@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,10 +15,10 @@ from tunevane.local.stack import Stack
 
 
 @contextmanager
-def local_services(home: Path) -> Iterator[Stack]:
-    """Starts the three services on a folder of their own, and ends them."""
+def local_services(home: Path, **settings: str) -> Iterator[Stack]:
+    """Starts the three services on a folder of their own, with more settings by variable, and ends them."""
     # Nothing of a test may look for an account or the network.
-    settings = {"TUNEVANE_HOME": str(home), "TUNEVANE_TRACKER_WANDB": "offline"}
+    settings |= {"TUNEVANE_HOME": str(home), "TUNEVANE_TRACKER_WANDB": "offline"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -33,14 +33,25 @@ def local_services(home: Path) -> Iterator[Stack]:
 
 
 def process(stack: Stack, *words: str) -> psutil.Process:
-    """Finds the one process below the supervisor whose command line holds all the words."""
-    found = [
-        child
-        for child in psutil.Process(stack.pid).children(recursive=True)
-        if all(word in child.cmdline() for word in words)
-    ]
+    """Finds the one process of the stack whose command line holds all the words."""
+    below = psutil.Process(stack.pid).children(recursive=True)
+    # A worker outlives its trainer, and is nobody's child then.
+    orphans = [each for each in psutil.Process(1).children() if _is_ours(each)]
+    found = [each for each in [*below, *orphans] if each.is_running() and all(word in _words(each) for word in words)]
     assert len(found) == 1, f"{len(found)} processes with {words}"
     return found[0]
+
+
+def _is_ours(orphan: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return orphan.environ().get("TUNEVANE_HOME") == os.environ["TUNEVANE_HOME"]
+    return False
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def kill(stack: Stack, *words: str) -> None:
