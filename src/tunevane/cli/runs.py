@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -141,6 +142,29 @@ def get(name: RunName, output: Format = Output.TEXT, target: Target = None) -> N
     typer.echo(f"{run.name}  {about['status']}")
     if about["failure_reason"]:
         typer.echo(str(about["failure_reason"]))
+    for name, value in _asked(run.config):
+        typer.echo(f"  {name:<14} {value}")
+
+
+def _asked(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Lists what was asked for in words; Any: a JSON document."""
+
+    def component(given: Mapping[str, Any]) -> str:
+        options = ", ".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in sorted(given.get("options", {}).items())
+        )
+        return f"{given['name']}({options})"
+
+    yield "model", component(config["model"])
+    for name in ("loss", "optimizer"):
+        if name in config:
+            yield name, component(config[name])
+    for name in ("epochs", "batch_size", "seed", "precision", "device", "description"):
+        if name in config:
+            yield name.replace("_", " "), str(config[name]).removeprefix("PRECISION_").lower()
+    for each in config.get("callbacks", []):
+        yield "callback", component(each)
 
 
 @app.command()
