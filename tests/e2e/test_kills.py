@@ -1,8 +1,9 @@
-"""A run that is measured while it trains, and in which something is killed at random instants, ends as one that is not."""
+"""A run that is measured while it trains, with kills at random instants, ends as one that nothing happens to."""
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 
 import psutil
@@ -40,7 +41,7 @@ def test_kills_at_random_instants_change_nothing(
     stack: Stack, victims: tuple[tuple[str, ...], ...], kills: int
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     dice = random.Random(seed)
     undisturbed = fit(epochs=kills + 6)
     assert undisturbed.wait() == "SUCCEEDED", undisturbed.logs()

