@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tunevane.api.type.v1 import event_pb2
+from tunevane.api.type.v1 import event_pb2, metric_pb2
 
 _VERDICTS = {
     event_pb2.VERDICT_IMPROVED: "improved",
@@ -36,6 +36,9 @@ class DecisionRecord:
     reason: str
     """The sentence a person reads; empty when there was nothing to say."""
 
+    interval: tuple[float, float] | None = None
+    """Ends of the interval that the decision rests on; None for decisions that look at values alone."""
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -57,6 +60,9 @@ class History:
 
     after: dict[str, float] = field(default_factory=dict)
     """Metrics of the artifact."""
+
+    intervals: dict[str, metric_pb2.Interval] = field(default_factory=dict)
+    """How sure the change from before to after is, by full name; only metrics that have values per query."""
 
     epochs: list[EpochRecord] = field(default_factory=list)
     """One for each committed epoch, in order."""
@@ -102,6 +108,7 @@ def _measured(history: History, metrics: dict[int, dict[str, float]], event: eve
         history.before = values
     elif measured.stage == event_pb2.STAGE_AFTER:
         history.after = values
+        history.intervals = {name: measured.intervals[name] for name in sorted(measured.intervals)}
     elif measured.stage == event_pb2.STAGE_EPOCH:
         metrics.setdefault(event.epoch, {}).update(values)
 
@@ -115,4 +122,5 @@ def _decision(event: event_pb2.Event) -> DecisionRecord:
         made.monitor,
         made.value if made.HasField("value") else None,
         made.reason,
+        (made.interval.low, made.interval.high) if made.HasField("interval") else None,
     )
