@@ -19,7 +19,7 @@ from tunevane_trainer.runner_servicer import RunnerServicer
 from tunevane_trainer.runs import Runs
 from tunevane_trainer.store import RunStore
 
-RUN = "runs/one"
+RUN = "runs/some-run"
 UID = "0f3a"
 
 
@@ -75,7 +75,6 @@ def trainer_parts(folder: Path) -> Iterator[Parts]:
 
 def make_runs(folder: Path) -> Runs:
     """Opens a store with one run."""
-    runs = Runs(RunStore(folder / "runs.sqlite"), BlobStore(folder / "blobs"))
-    made = run_pb2.Run(name=RUN, uid=UID, state=run_pb2.RUN_STATE_RUNNING)
-    asyncio.run(runs.call(lambda: runs.store.create(made, "request")))
-    return runs
+    store = RunStore(folder / "runs.sqlite")
+    store.create(run_pb2.Run(name=RUN, uid=UID, state=run_pb2.RUN_STATE_RUNNING), "request")
+    return Runs(store, BlobStore(folder / "blobs"))
