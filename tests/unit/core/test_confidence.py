@@ -79,7 +79,8 @@ def test_cut_anywhere_and_restored_from_json_the_rest_is_the_same(
     selection = ConfidentSelection(mode, 0.9)
     logs: list[list[object]] = []
     for at in (-1, cut):
-        stop, select, log = ConfidentStoppingState(), ConfidentSelectionState(), []
+        stop, select = ConfidentStoppingState(), ConfidentSelectionState()
+        log: list[object] = []
         for epoch in range(1, len(values) + 1):
             if epoch == at:
                 stop = ConfidentStoppingState.from_json(json.loads(json.dumps(stop.to_json())))
