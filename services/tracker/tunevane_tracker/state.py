@@ -63,6 +63,9 @@ class Decision:
     seconds: float = 0.0
     """When it was drawn, Unix seconds."""
 
+    best_epoch: int = 0
+    """The epoch whose weights were the best then; 0 for callbacks that do not select, and before there was one."""
+
 
 @dataclass(frozen=True)
 class Line:

@@ -39,6 +39,9 @@ class DecisionRecord:
     interval: tuple[float, float] | None = None
     """Ends of the interval that the decision rests on; None for decisions that look at values alone."""
 
+    best_epoch: int = 0
+    """The epoch whose weights were the best then; 0 for callbacks that do not select, and before there was one."""
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -123,4 +126,5 @@ def _decision(event: event_pb2.Event) -> DecisionRecord:
         made.value if made.HasField("value") else None,
         made.reason,
         (made.interval.low, made.interval.high) if made.HasField("interval") else None,
+        made.best_epoch,
     )
