@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 ANONYMOUS_KEY = "a" * 40
+KEY_LETTERS = "abcdefgh"
+
+
+@dataclass
+class Fault:
+    """Something that goes wrong with some requests."""
+
+    operation: str
+    """Which: a GraphQL operation, `file_stream`, `upload`, or `*` for all."""
+
+    how: Literal["answer", "cut", "lose"] = "answer"
+    """`answer` refuses with `status`, `cut` closes the connection, `lose` does what was asked and then closes it."""
+
+    status: int = 500
+    """Status of the refusal; its text repeats the key, as a careless server might."""
+
+    times: int = 1
+    """How many requests."""
+
+    after: int = 0
+    """So many are let through before."""
+
+    def strikes(self, operation: str) -> bool:
+        """Tells whether a request of an operation meets the fault, and counts it."""
+        if self.operation not in (operation, "*") or self.times <= 0:
+            return False
+        if self.after > 0:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return True
 
 
 @dataclass
@@ -25,11 +58,32 @@ class WandbServer:
     anonymous: bool = True
     """Whether it makes anonymous accounts."""
 
-    refuse_uploads: int = 0
-    """So many uploads of history are answered with 500 although they were stored."""
+    accounts: set[str] = field(default_factory=set)
+    """Keys of accounts that are not anonymous; others are refused with 401."""
+
+    faults: list[Fault] = field(default_factory=list)
+    """What goes wrong, besides."""
+
+    away: bool = False
+    """Whether it closes every connection at once."""
+
+    stopped: bool = False
+    """Whether somebody pressed the Stop button."""
+
+    made: list[str] = field(default_factory=list)
+    """Anonymous keys that were handed out."""
+
+    revoked: set[str] = field(default_factory=set)
+    """Anonymous keys that no longer work."""
 
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Rows by run, by line number."""
+    """Rows by entity and run, by line number."""
+
+    summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Summary by entity and run."""
+
+    complete: dict[str, int] = field(default_factory=dict)
+    """Exit code by entity and run, of those that were finished."""
 
     keys: list[str] = field(default_factory=list)
     """Keys of the requests that carried one."""
@@ -37,56 +91,78 @@ class WandbServer:
     operations: list[str] = field(default_factory=list)
     """GraphQL operations, in order."""
 
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Operations with their variables."""
+
     bodies: list[str] = field(default_factory=list)
     """Everything that was sent."""
 
     first_row: threading.Event = field(default_factory=threading.Event)
     """Set when any row arrived."""
 
+    failures: int = 0
+    """Requests that met a fault."""
+
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Guards the above."""
 
-    def graphql(self, body: dict[str, Any]) -> dict[str, Any]:
+    def knows(self, key: str) -> bool:
+        """Tells whether a key works."""
+        return key in self.accounts or (key in self.made and key not in self.revoked)
+
+    def entity(self, key: str) -> str:
+        """Names the account of a key."""
+        return f"anon-{self.made.index(key) + 1}" if key in self.made else "team"
+
+    def graphql(self, operation: str, variables: dict[str, Any], key: str) -> dict[str, Any]:
         """Answers a query by its operation."""
-        query, variables = body.get("query", ""), body.get("variables") or {}
-        found = re.search(r"(?:query|mutation)\s+(\w+)", query)
-        operation = found[1] if found else ""
         self.operations.append(operation)
+        self.requests.append((operation, variables))
+        entity = self.entity(key)
+        run = f"{variables.get('entity') or entity}/{variables.get('name', '')}"
         if operation == "CreateAnonymousApiKey":
-            made = {"apiKey": {"name": ANONYMOUS_KEY}} if self.anonymous else None
-            return {"createAnonymousEntity": made}
+            if not self.anonymous:
+                return {"createAnonymousEntity": None}
+            self.made.append(KEY_LETTERS[len(self.made)] * 40)
+            return {"createAnonymousEntity": {"apiKey": {"name": self.made[-1]}}}
         if operation == "Viewer":
-            viewer = {"id": "dXNlcg==", "entity": "anon", "username": "anon", "flags": "{}", "teams": {"edges": []}}
-            return {"viewer": viewer}
+            viewer = {"id": "dXNlcg==", "entity": entity, "username": "user", "flags": "{}", "teams": {"edges": []}}
+            versions = {"cliVersionInfo": {"max_cli_version": "0.99.0"}, "latestLocalVersionInfo": None}
+            return {"viewer": viewer, "serverInfo": versions}
         if operation == "UpsertBucket":
-            return {"upsertBucket": {"bucket": self._bucket(variables.get("name", "")), "inserted": True}}
+            return {"upsertBucket": {"bucket": self._bucket(run), "inserted": True}}
         if operation == "RunResumeStatus":
-            name = variables.get("name", "")
-            known = name in self.history
-            return {
-                "model": {"id": "cHJvamVjdA==", "name": "tunevane", "bucket": self._status(name) if known else None}
-            }
+            bucket = self._status(run) if run in self.history else None
+            return {"model": {"id": "cHJvamVjdA==", "name": "tunevane", "bucket": bucket}}
+        if operation == "RunStoppedStatus":
+            return {"project": {"run": {"stopped": self.stopped}}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables.get("files", [])]
             return {"createRunFiles": {"runID": "cnVu", "uploadHeaders": [], "files": files}}
+        if operation == "ArtifactType":
+            return {"project": {"artifact": None}}
+        if operation == "CreateArtifact":
+            artifact = {"id": "YXJ0", "state": "COMMITTED", "artifactSequence": {"id": "c2Vx", "latestArtifact": None}}
+            return {"createArtifact": {"artifact": artifact}}
         return {}
 
-    def stream(self, run: str, body: dict[str, Any]) -> int:
-        """Stores what a run streams and returns the status of the answer."""
-        part = body.get("files", {}).get("wandb-history.jsonl")
+    def stream(self, run: str, body: dict[str, Any]) -> None:
+        """Stores what a run streams."""
+        files = body.get("files", {})
+        part = files.get("wandb-history.jsonl")
         rows = self.history.setdefault(run, [])
         if part is not None:
-            lines = [json.loads(line) for line in part["content"]]
-            rows[part["offset"] :] = lines
+            rows[part["offset"] :] = [json.loads(line) for line in part["content"]]
             self.first_row.set()
-            if self.refuse_uploads > 0:
-                self.refuse_uploads -= 1
-                return 500
-        return 200
+        if (part := files.get("wandb-summary.json")) is not None:
+            self.summaries[run] = json.loads(part["content"][-1])
+        if body.get("complete"):
+            self.complete[run] = int(body.get("exitcode", 0))
 
-    def _bucket(self, name: str) -> dict[str, Any]:
-        project = {"id": "cHJvamVjdA==", "name": "tunevane", "entity": {"id": "ZW50aXR5", "name": "anon"}}
-        lines = len(self.history.setdefault(name, []))
+    def _bucket(self, run: str) -> dict[str, Any]:
+        entity, _, name = run.partition("/")
+        project = {"id": "cHJvamVjdA==", "name": "tunevane", "entity": {"id": "ZW50aXR5", "name": entity}}
+        lines = len(self.history.setdefault(run, []))
         return {
             "id": "cnVu",
             "name": name,
@@ -98,13 +174,13 @@ class WandbServer:
             "project": project,
         }
 
-    def _status(self, name: str) -> dict[str, Any]:
-        rows = self.history[name]
+    def _status(self, run: str) -> dict[str, Any]:
+        rows = self.history[run]
         return {
-            **self._bucket(name),
+            **self._bucket(run),
             "historyTail": json.dumps([json.dumps(rows[-1])] if rows else []),
             "eventsTail": "[]",
-            "summaryMetrics": json.dumps(rows[-1] if rows else {}),
+            "summaryMetrics": json.dumps(self.summaries.get(run, {})),
             "logLineCount": 0,
             "eventsLineCount": 0,
             "wandbConfig": '{"t": {"value": 1}}',
@@ -124,28 +200,60 @@ def wandb_server(**behaviour: Any) -> Iterator[WandbServer]:
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
-
                 text = gzip.decompress(text)
             body = json.loads(text or b"{}")
-            with server.lock:
-                scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-                if scheme == "Basic":
-                    server.keys.append(base64.b64decode(token).decode().removeprefix("api:"))
+            streamed = re.fullmatch(r"/files/([^/]+)/[^/]+/([^/]+)/file_stream", self.path)
+            found = re.search(r"(?:query|mutation)\s+(\w+)", body.get("query", "") or "")
+            # wandb 0.27 asks for the viewer without a name.
+            named = found[1] if found else "Viewer" if "viewer" in str(body.get("query")) else ""
+            operation = "file_stream" if streamed else named
+            key = self.key()
+
+            def do() -> dict[str, Any]:
                 server.bodies.append(text.decode())
-                status, answer = 200, {}
-                if self.path == "/graphql":
-                    answer = {"data": server.graphql(body)}
-                elif match := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
-                    status = server.stream(match[1], body)
-            self.answer(status, answer)
+                if streamed:
+                    server.stream(f"{streamed[1]}/{streamed[2]}", body)
+                    return {}
+                return {"data": server.graphql(operation, body.get("variables") or {}, key)}
+
+            self.handle_one(operation, key, do)
 
         def do_GET(self) -> None:
             self.answer(404, {})
 
         def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.answer(200, {})
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+            def do() -> dict[str, Any]:
+                server.bodies.append(content.decode(errors="replace"))
+                return {}
+
+            self.handle_one("upload", None, do)
+
+        def key(self) -> str:
+            scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+            return base64.b64decode(token).decode().removeprefix("api:") if scheme == "Basic" else ""
+
+        def handle_one(self, operation: str, key: str | None, do: Callable[[], dict[str, Any]]) -> None:
+            with server.lock:
+                if key:
+                    server.keys.append(key)
+                fault = next((each for each in server.faults if each.strikes(operation)), None)
+                cut = server.away or (fault is not None and fault.how != "answer")
+                server.failures += cut or fault is not None
+                if server.away or (fault is not None and fault.how == "cut"):
+                    status, answer = 0, {}
+                elif fault is not None and fault.how == "answer":
+                    status, answer = fault.status, {"error": f"key {key} is not welcome", "errors": [{"message": key}]}
+                elif key is not None and operation != "CreateAnonymousApiKey" and not server.knows(key):
+                    status, answer = 401, {"errors": [{"message": f"no such key: {key}"}]}
+                else:
+                    status, answer = 200, do()
+            if cut:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self.answer(status, answer)
 
         def answer(self, status: int, body: dict[str, Any]) -> None:
             data = json.dumps(body).encode()

@@ -12,7 +12,7 @@ import pytest
 
 from support.tracker_events import whole_run
 from support.tracker_service import eventually, kill_wandb, tracker
-from support.wandb_server import ANONYMOUS_KEY, WandbServer, wandb_server
+from support.wandb_server import ANONYMOUS_KEY, Fault, WandbServer, wandb_server
 from tunevane_tracker.config import TrackerConfig
 from tunevane_tracker.sinks.wandb.rows import Rows
 
@@ -76,7 +76,7 @@ def test_an_anonymous_run_is_mirrored_and_its_key_stays_secret(
 
 
 def test_a_killed_process_and_a_lost_answer_double_nothing(tmp_path: Path) -> None:
-    with wandb_server(refuse_uploads=1) as server, tracker(settings(tmp_path / "state", server)) as served:
+    with wandb_server(faults=[Fault("file_stream", "lose")]) as server, tracker(settings(tmp_path / "state", server)) as served:
         served.publish(RUN[:12], CONFIG)
         assert server.first_row.wait(20)
         kill_wandb()

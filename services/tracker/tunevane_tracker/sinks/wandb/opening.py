@@ -100,6 +100,9 @@ class Opener:
 
     def _process(self, folder: Path) -> ChildProcess:
         env = environment(self._home, folder, self._environ)
+        if self._base_url:
+            # Parts of wandb 0.27 ask the default server, whatever the settings of the run say.
+            env["WANDB_BASE_URL"] = self._base_url
         return ChildProcess("wandb", ["-m", "tunevane_tracker.sinks.wandb.child"], folder, env)
 
     def _hello(self, process: ChildProcess) -> None:

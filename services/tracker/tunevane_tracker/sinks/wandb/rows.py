@@ -22,6 +22,7 @@ from tunevane.api.type.v1.event_pb2 import (
     StepReported,
 )
 from tunevane.core import examples
+from tunevane_tracker.sinks.scalars import seconds
 from tunevane_tracker.state import VERDICTS
 
 CALLBACK = "wandb-logger"
@@ -111,12 +112,17 @@ class Rows:
 
     def commands(self, event: Event) -> list[Command]:
         """Lists what an event means for W&B; often nothing."""
-        made = [Command(op, event.sequence, _clean_values(values)) for op, values in self._commands(event)]
+        # By itself W&B would take the time at which a row is sent, or sent again.
+        at: Values = {"_timestamp": seconds(event)}
+        made = [
+            Command(op, event.sequence, _clean_values(at | values if op == "row" else values))
+            for op, values in self._commands(event)
+        ]
         tables = self._tables(event)
         if not tables:
             return made
         # A table belongs to the row of its event; what the artifact finds has a row of its own.
-        rows = [each for each in made if each.op == "row"] or [Command("row", event.sequence, {"epoch": event.epoch})]
+        rows = [each for each in made if each.op == "row"] or [Command("row", event.sequence, at | {"epoch": event.epoch})]
         others = [each for each in made if each.op != "row"]
         return [*others, Command("row", event.sequence, rows[0].values, tables)]
 
