@@ -134,7 +134,9 @@ def _decision_made(state: RunState, event: Event, kind: Any) -> None:
     value = kind.value if kind.HasField("value") else None
     verdict = VERDICTS.get(kind.verdict, "")
     state.decisions.append(
-        Decision(event.epoch, kind.callback, verdict, kind.reason, kind.monitor, value, _seconds(event), kind.best_epoch)
+        Decision(
+            event.epoch, kind.callback, verdict, kind.reason, kind.monitor, value, _seconds(event), kind.best_epoch
+        )
     )
     if kind.HasField("patience_left"):
         state.patience_left = kind.patience_left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from tunevane.core.monitor import direction, improves
 from tunevane.core.numbers import decimals, fixed
 
 KEEPER = "best-model-checkpoint"
@@ -41,20 +42,22 @@ class Conclusion(Protocol):
     def value(self) -> float | None:
         """Its value; None when nothing measured it."""
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that was the best then; 0 for callbacks that do not select, and before there was one."""
+
 
 Naming = Callable[[str], str]
 """Gives the name under which a metric is shown."""
 
 
-def chosen(decisions: Sequence[Conclusion], artifact_epoch: int = 0) -> Conclusion | None:
-    """Finds the decision that made an epoch the best: the newest, or the one for `artifact_epoch` when that is known.
-
-    None where no callback chooses.
-    """
-    improved = [each for each in decisions if _is(each, KEEPER) and each.verdict == "improved"]
-    if artifact_epoch:
-        improved = [each for each in improved if each.epoch == artifact_epoch]
-    return improved[-1] if improved else None
+def best_epoch(decisions: Sequence[Conclusion]) -> int:
+    """Returns the epoch that the choosing callback holds for the best; 0 before any, and where no callback chooses."""
+    keeper = [each for each in decisions if _is(each, KEEPER)]
+    for each in reversed(keeper):
+        if each.best_epoch or each.verdict == "improved":
+            return each.best_epoch or each.epoch
+    return 0
 
 
 def why_kept(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int = 0, named: Naming = str) -> str:
@@ -67,21 +70,38 @@ def why_kept(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int =
         named: How metrics are called.
 
     """
-    best = chosen(decisions, artifact_epoch)
-    if best is None:
-        if not artifact_epoch:
-            return ""
-        last = "the last one" if artifact_epoch == epochs else "which no callback chose"
+    epoch = artifact_epoch or best_epoch(decisions)
+    if not epoch:
+        return ""
+    switch = _switch(decisions, epoch)
+    if switch is None:
+        last = "the last one" if epoch == epochs else "which no callback chose"
         chooses = any(_is(each, KEEPER) for each in decisions)
-        return f"Kept epoch {artifact_epoch}, {last}, because no epoch {'qualified' if chooses else 'was to be chosen'}"
-    verb = "Kept epoch" if artifact_epoch else "Best so far is epoch"
-    sentence = f"{verb} {best.epoch} because {_rise(best, _held_before(best, decisions), named)}"
-    later = epochs - best.epoch
+        return f"Kept epoch {epoch}, {last}, because no epoch {'qualified' if chooses else 'was to be chosen'}"
+    sentence = f"{'Kept epoch' if artifact_epoch else 'Best so far is epoch'} {epoch} because "
+    if switch.epoch != epoch:
+        # A later look at all epochs changed the order: the callback's own sentence says how.
+        return sentence + switch.reason[:1].lower() + switch.reason[1:]
+    sentence += _rise(switch, _held_before(switch, decisions), named)
+    later = epochs - epoch
     if later == 1:
         sentence += f"; epoch {epochs} was no better"
     elif later > 1:
-        sentence += f"; epochs {best.epoch + 1} {'and' if later == 2 else 'to'} {epochs} were no better"
+        sentence += f"; epochs {epoch + 1} {'and' if later == 2 else 'to'} {epochs} were no better"
     return sentence
+
+
+def _switch(decisions: Sequence[Conclusion], epoch: int) -> Conclusion | None:
+    """Finds the decision by which an epoch became the best the last time; None where none did."""
+    found, best = None, 0
+    for each in decisions:
+        if not _is(each, KEEPER):
+            continue
+        now = each.best_epoch or (each.epoch if each.verdict == "improved" else best)
+        if now == epoch != best:
+            found = each
+        best = now
+    return found
 
 
 def why_stopped(decisions: Sequence[Conclusion]) -> str:
@@ -123,27 +143,28 @@ def _is(decision: Conclusion, name: str) -> bool:
 
 
 def _held_before(decision: Conclusion, decisions: Sequence[Conclusion]) -> Conclusion | None:
-    """Finds what the same callback held for the best before an epoch."""
-    return next(
-        (
-            each
-            for each in reversed(decisions)
-            if each.callback == decision.callback
-            and each.monitor == decision.monitor
-            and each.epoch < decision.epoch
-            and each.verdict == "improved"
-        ),
-        None,
-    )
+    """Finds the epoch that the same callback held for the best before this one."""
+    mine = [
+        each
+        for each in decisions
+        if each.callback == decision.callback and each.monitor == decision.monitor and each.epoch < decision.epoch
+    ]
+    held = 0
+    for each in mine:
+        held = each.best_epoch or (each.epoch if each.verdict == "improved" else held)
+    return next((each for each in mine if each.epoch == held), None)
 
 
 def _rise(decision: Conclusion, held: Conclusion | None, named: Naming) -> str:
     name, value = named(decision.monitor), decision.value
     if value is None:
         return decision.reason or f"{name} improved"
-    if held is None or held.value is None or held.value == value:
+    if held is None or held.value is None:
         return f"{name} is {_texts(value)[0]}, the first that was measured"
     before, after = _texts(held.value, value)
+    if not improves(value, held.value, direction(decision.monitor)):
+        # The choice rests on estimates, which the value alone does not show.
+        return f"{name} is estimated better than that of epoch {held.epoch}, {after} against {before} measured"
     return f"{name} {'rose' if value > held.value else 'fell'} from {before} to {after}"
 
 

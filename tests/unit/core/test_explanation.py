@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunevane.core.explanation import chosen, in_words, why, why_kept, why_stopped
+from tunevane.core.explanation import best_epoch, in_words, why, why_kept, why_stopped
 from tunevane.core.history import DecisionRecord
 
 MRR = "minilm_reciprocal_rank"
@@ -38,7 +38,8 @@ def test_while_it_runs_the_best_so_far_is_named() -> None:
     running = [each for each in demo() if each.epoch <= 3]
     assert why(running, 3, 0, short) == "Best so far is epoch 3 because reciprocal_rank rose from 0.345 to 0.353"
     assert why([], 0) == ""
-    assert chosen([]) is None
+    assert best_epoch([]) == 0
+    assert best_epoch(running) == 3
 
 
 def test_one_later_epoch_is_named_alone() -> None:
@@ -78,3 +79,25 @@ def test_a_loss_falls() -> None:
         DecisionRecord(2, "best-model-checkpoint", "improved", "val_loss", 2.711, ""),
     ]
     assert why(losses, 2, 2) == "Kept epoch 2 because val_loss fell from 2.756 to 2.711"
+
+
+def test_a_choice_by_estimates_is_told_as_one() -> None:
+    def confident(epoch: int, value: float, verdict: str, best: int, reason: str = "") -> DecisionRecord:
+        return DecisionRecord(epoch, "best-model-checkpoint", verdict, MRR, value, reason, best_epoch=best)
+
+    back = "Epoch 1 now looks better than epoch 2: estimated 0.361 against 0.360"
+    made = [
+        confident(1, 0.360, "improved", 1),
+        confident(2, 0.359, "improved", 2),
+        confident(3, 0.350, "not_improved", 1, back),
+        confident(4, 0.340, "not_improved", 1),
+    ]
+    assert why(made[:2], 2, 0, short) == (
+        "Best so far is epoch 2 because reciprocal_rank is estimated better than that of epoch 1, "
+        "0.359 against 0.360 measured"
+    )
+    assert best_epoch(made) == 1
+    assert why(made, 4, 1, short) == (
+        "Kept epoch 1 because epoch 1 now looks better than epoch 2: estimated 0.361 against 0.360"
+    )
+    assert in_words(made[3], made, short) == "reciprocal_rank 0.340 is no better than the 0.360 of epoch 1"

@@ -46,8 +46,7 @@ class Outcome:
 
 def kept_epoch(state: RunState) -> int:
     """Returns the epoch whose weights the artifact holds, or would hold if a callback chooses; 0 before any."""
-    best = explanation.chosen(state.decisions, state.artifact_epoch)
-    return state.artifact_epoch or (0 if best is None else best.epoch)
+    return state.artifact_epoch or explanation.best_epoch(state.decisions)
 
 
 @dataclass(frozen=True)
