@@ -47,11 +47,11 @@ def build() -> dashboard.Dashboard:
     )
     made.with_panel(
         number(
-            "Version",
-            "Of the newest tracker.",
+            "Events lost",
+            "Events that a damaged disk has taken and that the trainer has not sent again yet.",
             "none",
-            Query('tunevane_build_info{service="tracker"}', "{{version}}"),
-            named={},
+            Query("sum(tunevane_tracker_lost_events)", "lost"),
+            thresholds=steps((None, GREEN), (1, RED)),
         )
     )
     made.with_panel(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,21 @@ CALL_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 """Names of status codes by number."""
+
+KINDS = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+"""Names of kinds of methods, by whether requests and responses are streams."""
+
+MAKERS: dict[tuple[bool, bool], Any] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -45,6 +61,7 @@ class CallMetrics(grpc.aio.ServerInterceptor):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers the families."""
+        self._methods: dict[str, _Method] = {}
         self.started = Counter("grpc_server_started", "Calls begun.", _LABELS, registry=registry)
         self.handled = Counter(
             "grpc_server_handled", "Calls ended, by status code.", (*_LABELS, "grpc_code"), registry=registry
@@ -71,37 +88,53 @@ class CallMetrics(grpc.aio.ServerInterceptor):
             self.started.labels(*unknown).inc()
             self.handled.labels(*unknown, "UNIMPLEMENTED").inc()
             return None
-        return _counted(self, handler, handler_call_details.method)
+        return _counted(self.of(handler, handler_call_details.method), handler)
+
+    def of(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> _Method:
+        """Returns the series of a method, which are looked up once."""
+        if method not in self._methods:
+            service, _, name = method.lstrip("/").rpartition("/")
+            kind = KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
+            self._methods[method] = _Method(self, (kind, service, name))
+        return self._methods[method]
 
 
-def _counted(
-    metrics: CallMetrics, handler: grpc.RpcMethodHandler[Any, Any], method: str
-) -> grpc.RpcMethodHandler[Any, Any]:
-    service, _, name = method.lstrip("/").rpartition("/")
-    streams = (handler.request_streaming, handler.response_streaming)
-    kind = {(False, False): "unary", (True, False): "client_stream", (False, True): "server_stream"}.get(
-        streams, "bidi_stream"
-    )
-    labels = (kind, service, name)
+class _Method:
+    """The series of one method."""
+
+    def __init__(self, metrics: CallMetrics, labels: tuple[str, str, str]) -> None:
+        self.started = metrics.started.labels(*labels)
+        self.seconds = metrics.seconds.labels(*labels)
+        self.in_flight = metrics.in_flight.labels(*labels)
+        # Shown as zero before it happens: an increase that begins at one is none to Prometheus.
+        self.handled = {code: metrics.handled.labels(*labels, code) for code in ("OK", "INTERNAL")}
+        self._metrics, self._labels = metrics, labels
+
+    def end(self, code: str) -> None:
+        """Counts a call that ended."""
+        if code not in self.handled:
+            self.handled[code] = self._metrics.handled.labels(*self._labels, code)
+        self.handled[code].inc()
+
+
+def _counted(method: _Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    streaming = (bool(handler.request_streaming), bool(handler.response_streaming))
 
     async def answer(given: Any, context: Any) -> Any:
-        with _Call(metrics, labels, context):
+        with _Call(method, context):
             behaviour: Any = handler.stream_unary if handler.request_streaming else handler.unary_unary
             return await behaviour(given, context)
 
     async def stream(given: Any, context: Any) -> AsyncIterator[Any]:
-        with _Call(metrics, labels, context):
-            behaviour: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            async for response in behaviour(given, context):
-                yield response
+        behaviour: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        # Closed at once when the caller leaves, so that work for nobody stops.
+        with _Call(method, context):
+            async with aclosing(behaviour(given, context)) as responses:
+                async for response in responses:
+                    yield response
 
-    makers: dict[str, tuple[Any, Any]] = {
-        "unary": (grpc.unary_unary_rpc_method_handler, answer),
-        "client_stream": (grpc.stream_unary_rpc_method_handler, answer),
-        "server_stream": (grpc.unary_stream_rpc_method_handler, stream),
-        "bidi_stream": (grpc.stream_stream_rpc_method_handler, stream),
-    }
-    make, wrapper = makers[kind]
+    make = MAKERS[streaming]
+    wrapper = stream if handler.response_streaming else answer
     made: grpc.RpcMethodHandler[Any, Any] = make(wrapper, handler.request_deserializer, handler.response_serializer)
     return made
 
@@ -109,20 +142,18 @@ def _counted(
 class _Call:
     """One call, from its begin to whatever ends it."""
 
-    def __init__(self, metrics: CallMetrics, labels: tuple[str, str, str], context: Any) -> None:
-        self._metrics, self._labels, self._context = metrics, labels, context
+    def __init__(self, method: _Method, context: Any) -> None:
+        self._method, self._context = method, context
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
-        self._metrics.started.labels(*self._labels).inc()
-        # Shown as zero before it happens: an increase that begins at one is none to Prometheus.
-        self._metrics.handled.labels(*self._labels, "INTERNAL")
-        self._metrics.in_flight.labels(*self._labels).inc()
+        self._method.started.inc()
+        self._method.in_flight.inc()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._metrics.in_flight.labels(*self._labels).dec()
-        self._metrics.seconds.labels(*self._labels).observe(time.perf_counter() - self._began)
-        self._metrics.handled.labels(*self._labels, self._code(error)).inc()
+        self._method.in_flight.dec()
+        self._method.seconds.observe(time.perf_counter() - self._began)
+        self._method.end(self._code(error))
 
     def _code(self, error: BaseException | None) -> str:
         code = self._context.code()

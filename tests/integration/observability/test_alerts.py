@@ -245,6 +245,15 @@ CASES = [
         says="3 events came again with other content.",
     ),
     Case(
+        "JournalDamaged",
+        {at("tunevane_tracker_lost_events"): "0x10 25x20 0x30"},
+        silent="9m",
+        fires="15m",
+        cleared="40m",
+        labels=AT,
+        says="A damaged disk has taken 25 events of a:1.",
+    ),
+    Case(
         "JournalSlow",
         {
             at("tunevane_tracker_append_seconds_bucket", le="0.25"): "0+60x10 600x30 600+60x60",
@@ -344,6 +353,7 @@ def test_nothing_fires_while_all_is_well(tmp_path: Path) -> None:
         f"tunevane_tracker_sink_restarts_total{SINK}": "0x60 1x60",
         f"tunevane_tracker_sink_put_aside_events{SINK}": "0x120",
         at("tunevane_tracker_conflicts_total"): "0x120",
+        at("tunevane_tracker_lost_events"): "0x120",
         at("tunevane_tracker_append_seconds_bucket", le="0.25"): "0+60x120",
         at("tunevane_tracker_append_seconds_bucket", le="+Inf"): "0+60x120",
         at("grpc_server_handled_total", grpc_service="tunevane.api.x", grpc_code="NOT_FOUND"): "0+1x120",

@@ -85,6 +85,10 @@ class RunCollector:
         yield GaugeMetricFamily(
             "tunevane_tracker_runs_left_out", "Live runs that are not shown, because there are too many.", left_out
         )
+        (lost,) = self._journal.query("SELECT coalesce(sum(last - first + 1), 0) FROM holes")[0]
+        yield GaugeMetricFamily(
+            "tunevane_tracker_lost_events", "Events that a damaged disk has taken and nobody has sent again.", lost
+        )
         made = {
             family.name: Metric(family.name.removesuffix("_total"), family.text, family.kind) for family in FAMILIES
         }
