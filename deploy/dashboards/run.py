@@ -28,8 +28,8 @@ from dashboards.parts import (
 )
 
 RUN = 'run_id="$run"'
-METRIC = f'{RUN}, metric="$metric", k=~"$k|"'
-"""A metric without a cut-off has no label `k`, and is shown whatever `$k` is."""
+METRIC = f'{RUN}, metric=~"$metric", k=~"$k|"'
+"""A metric without a cut-off has no label `k`, and is shown whatever `$k` is. Grafana escapes `$metric` for `=~`."""
 
 
 def _score(phase: str) -> str:
