@@ -38,6 +38,7 @@ from tunevane.errors import InvalidRequestError, PreconditionError, Problem
 from tunevane.evaluation import evaluator_target
 from tunevane.storage import datasets
 from tunevane.storage.blobs import BlobStore
+from tunevane_trainer.training import sweep
 from tunevane_trainer.training.background import Background
 from tunevane_trainer.training.lag import Decided
 from tunevane_trainer.training.measure import Measured, Meter
@@ -331,13 +332,16 @@ class Steering:
 
     def _refine(self, weights: blob_pb2.Bundle) -> blob_pb2.Bundle:
         from tunevane.nn import checkpoint
+        from tunevane.nn.blend import blend
 
         refiner = self._schedule.refiner
         if refiner is None:
             return weights
-        mixed = checkpoint.blend(
-            checkpoint.read(self._weights[0], self._store), checkpoint.read(weights, self._store), refiner.alpha
-        )
+        alpha = refiner.alpha
+        if alpha == "sweep":
+            moment = Moment(self._decided.epoch, self._steps.get(self._decided.epoch, 0))
+            alpha = sweep.best_alpha(self._meter, self._schedule, weights, self._weights[0], moment).alpha
+        mixed = blend(checkpoint.read(self._weights[0], self._store), checkpoint.read(weights, self._store), alpha)
         self._model.load_state_dict(mixed)
         return self._save()
 

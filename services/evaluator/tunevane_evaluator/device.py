@@ -33,6 +33,9 @@ _log = log.get("device")
 
 ATTEMPTS = 4
 
+MIXED = b"mixed"
+"""Stands for weights that no request can name."""
+
 
 class Device:
     """Evaluates one request at a time."""
@@ -67,22 +70,26 @@ class Device:
         report(wire.EvaluationProgress(step=wire.EVALUATION_STEP_LOADING))
         import torch
 
-        from tunevane_evaluator import evaluation
+        from tunevane_evaluator import blends, evaluation
         from tunevane_evaluator.oracle import MismatchError
         from tunevane_evaluator.work import Work
 
         try:
-            started = time.perf_counter()
-            encoder = self._warm(request)
-            loading = time.perf_counter() - started
             attempt = 1
             while True:
                 stop.check()
+                started = time.perf_counter()
+                encoder = self._warm(request)
+                loading = time.perf_counter() - started
                 try:
                     label = request.run.rpartition("/")[2]
                     open_index = self._engine.opener(label, stop.check)
                     work = Work(request, encoder, open_index, self._store, report, stop.check, {"load": loading})
-                    return evaluation.run(work)
+                    result = evaluation.run(work)
+                    if request.HasField("blends"):
+                        self._loaded = MIXED
+                        result.blends.extend(blends.measure(work, evaluation.run))
+                    return result
                 except UnavailableError as error:
                     if attempt == ATTEMPTS:
                         if isinstance(error, MismatchError):

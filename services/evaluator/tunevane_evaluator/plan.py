@@ -19,6 +19,7 @@ VERSION = 1
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
+MAX_BLENDS = 101
 _LARGEST = {"example_count": 1000, "query_sample_size": 2**31 - 1, "batch_size": 4096}
 
 
@@ -50,6 +51,9 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
         named["checkpoint"] = request.checkpoint
     if plan.HasField("index_data"):
         named["plan.index_data"] = plan.index_data
+    if request.HasField("blends"):
+        named["blends.pretrained"] = request.blends.pretrained
+        yield from _blend_problems(request)
     for field, bundle in named.items():
         try:
             bundles.check(bundle)
@@ -85,10 +89,22 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
                 yield Problem("plan.metrics", f"'{metric}' looks at {deepest} results; at most {MAX_LIMIT} are fetched")
 
 
+def _blend_problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Problem]:
+    alphas = request.blends.alphas
+    if not 1 <= len(alphas) <= MAX_BLENDS:
+        yield Problem("blends.alphas", f"must be 1 to {MAX_BLENDS} numbers, not {len(alphas)}")
+    for alpha in alphas:
+        if not 0 <= alpha <= 1:
+            yield Problem("blends.alphas", f"must be in [0, 1], not {alpha}")
+    if not request.checkpoint.files:
+        yield Problem("checkpoint", "is required where mixes are asked for")
+
+
 def refs(request: evaluator_service_pb2.EvaluateRequest) -> list[blob_pb2.BlobRef]:
     """Lists the blobs that the evaluation reads."""
     plan = request.plan
-    found = [*bundles.refs(request.checkpoint), *bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
+    found = [*bundles.refs(request.checkpoint), *bundles.refs(request.blends.pretrained)]
+    found += [*bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
     for name in sorted(request.model.attachments):
         found.extend(bundles.refs(request.model.attachments[name]))
     return found
@@ -99,4 +115,6 @@ def key(request: evaluator_service_pb2.EvaluateRequest) -> str:
     content = evaluator_service_pb2.EvaluateRequest(
         model=request.model, checkpoint=request.checkpoint, plan=request.plan
     )
+    if request.HasField("blends"):
+        content.blends.CopyFrom(request.blends)
     return blake3(b"%d\0" % VERSION + content.SerializeToString(deterministic=True)).hexdigest()

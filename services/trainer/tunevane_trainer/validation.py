@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from tunevane import plugins
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import component_pb2, evaluation_pb2
+from tunevane.callback import EvaluationCallback, WiSEFTCallback
 from tunevane.callback.components import from_component, options_of
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles, specs
@@ -105,3 +106,9 @@ def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
             Schedule(built, spec.model.name, with_val_loss=spec.HasField("eval_data"))
         except InvalidRequestError as error:
             yield from error.problems
+        measured = any(isinstance(callback, EvaluationCallback) for callback in built)
+        for position, callback in enumerate(built):
+            if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not measured:
+                yield Problem(
+                    f"callbacks[{position}].alpha", "'sweep' needs an EvaluationCallback to choose by; add one"
+                )

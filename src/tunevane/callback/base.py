@@ -175,5 +175,5 @@ class Refines(Protocol):
     def key(self) -> str:
         """Names this callback within a run."""
 
-    alpha: float
-    """Share of the fine-tuned weights in the mix, in [0, 1]."""
+    alpha: float | Literal["sweep"]
+    """Share of the fine-tuned weights in the mix, in [0, 1]; or the best of many, by the run's evaluation."""

@@ -122,7 +122,12 @@ class EvaluationCallback(Callback):
 
     def measured(self, model_name: str) -> list[str]:
         """Lists the full names of the metrics that it will give."""
-        return [self.full_name(asked.name, model_name) for asked in resolve(self.metrics, self.limit)]
+        return [self.full_name(name, model_name) for name in self.plain_names]
+
+    @property
+    def plain_names(self) -> list[str]:
+        """Lists the metrics that it gives, as the evaluator names them."""
+        return [asked.name for asked in resolve(self.metrics, self.limit)]
 
     def full_name(self, metric: str, model_name: str) -> str:
         """Names a metric of this evaluation: `<caption>_<model>_<metric>`."""

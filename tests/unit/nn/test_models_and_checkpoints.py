@@ -14,7 +14,6 @@ from tunevane.nn import checkpoint, models
 from tunevane.nn.encode import Encoder
 from tunevane.storage.blobs import BlobStore
 
-CASES = json.loads((Path(__file__).parent.parent / "core" / "cases.json").read_text())
 TEXTS = ["hello world", "a much longer text about nothing in particular, on and on", "x", "Füße 🦶"] * 5
 
 
@@ -91,20 +90,6 @@ def test_a_blob_that_is_no_safetensors_file_is_refused(store: BlobStore) -> None
     bundle.files[0].blob.CopyFrom(store.put_bytes(b"\x80\x04 pickled, or so it says"))
     with pytest.raises(InvalidRequestError, match="no safetensors file"):
         checkpoint.read(bundle, store)
-
-
-@pytest.mark.parametrize("case", CASES["wise_ft"])
-def test_wise_ft_gives_the_specified_numbers(case: dict[str, Any]) -> None:
-    one = {"w": torch.tensor(case["pretrained"], dtype=torch.float32), "ids": torch.tensor([1, 2])}
-    two = {"w": torch.tensor(case["finetuned"], dtype=torch.float32), "ids": torch.tensor([7, 8])}
-    mixed = checkpoint.blend(one, two, case["alpha"])
-    assert mixed["w"].tolist() == pytest.approx(case["expect"])
-    assert mixed["ids"].tolist() == [7, 8]
-
-
-def test_wise_ft_of_different_models_names_the_difference() -> None:
-    with pytest.raises(InvalidRequestError, match="b"):
-        checkpoint.blend({"a": torch.ones(1)}, {"a": torch.ones(1), "b": torch.ones(1)}, 0.5)
 
 
 def test_a_users_folder_becomes_a_model(model: Any, store: BlobStore, tmp_path: Path) -> None:

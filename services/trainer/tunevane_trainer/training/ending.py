@@ -12,6 +12,8 @@ from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
 from tunevane.nn import checkpoint, models
+from tunevane.nn.blend import blend
+from tunevane_trainer.training import sweep
 from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.committed import Committed
 from tunevane_trainer.training.files import Files
@@ -50,9 +52,10 @@ class Ending:
     def finish(self, trainer: Trainer, progress: Progress) -> None:
         """Selects, refines, measures, and hands the artifact over."""
         epoch, weights = self._select(trainer, progress)
-        weights = self._refine(trainer, weights)
+        moment = Moment(progress.epoch, progress.step)
+        weights = self._refine(trainer, weights, moment)
         if self.committed.after is None:
-            self._measure(weights, Moment(progress.epoch, progress.step))
+            self._measure(weights, moment)
         self.reporter.log("Building the artifact ...")
         artifact = self._artifact(trainer)
         self.reporter.log("Pushing artifact ...")
@@ -96,17 +99,23 @@ class Ending:
             self.reporter.log(f"The artifact holds the weights of epoch {best}, the best of {progress.decided}")
         return epoch, weights
 
-    def _refine(self, trainer: Trainer, weights: blob_pb2.Bundle) -> blob_pb2.Bundle:
+    def _refine(self, trainer: Trainer, weights: blob_pb2.Bundle, moment: Moment) -> blob_pb2.Bundle:
         """Mixes the pre-trained weights back in, where a callback asks for it."""
         refiner = self.schedule.refiner
         if refiner is None:
             return weights
+        store = self.files.store
         # Built anew: nothing keeps the blobs of the pre-trained weights through a long run.
-        pretrained = models.build(self.run.spec.model, self.files.store).state_dict()
-        mixed = checkpoint.blend(pretrained, checkpoint.read(weights, self.files.store), refiner.alpha)
-        trainer.model.load_state_dict(mixed)
-        self.reporter.log(f"Mixed pre-trained and fine-tuned weights with alpha {refiner.alpha:g}")
-        return checkpoint.save(trainer.model.state_dict(), self.files.store)
+        pretrained = models.build(self.run.spec.model, store).state_dict()
+        alpha = refiner.alpha
+        if alpha == "sweep":
+            found = sweep.best_alpha(self.meter, self.schedule, weights, checkpoint.save(pretrained, store), moment)
+            alpha = found.alpha
+            for line in found.lines():
+                self.reporter.log(line)
+        checkpoint.fill(trainer.model, blend(pretrained, checkpoint.read(weights, store), alpha))
+        self.reporter.log(f"Mixed pre-trained and fine-tuned weights with alpha {alpha:g}")
+        return checkpoint.save(trainer.model.state_dict(), store)
 
     def _artifact(self, trainer: Trainer) -> blob_pb2.Bundle:
         """Saves the model as a folder that sentence-transformers loads, and stores its files."""

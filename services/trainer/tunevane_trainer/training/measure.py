@@ -118,6 +118,10 @@ class Meter:
         merged.per_query = {name: merged.per_query[name] for name in order if name in merged.per_query}
         return merged
 
+    def names(self, callback: EvaluationCallback) -> dict[str, str]:
+        """Returns the full names of an evaluation's metrics by their plain names, in order."""
+        return dict(zip(callback.plain_names, callback.measured(self._model.name), strict=True))
+
     def due(self, batches_done: int) -> list[Evaluation]:
         """Lists the evaluations that measure within an epoch, after so many batches of it."""
         return [
