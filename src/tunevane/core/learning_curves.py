@@ -22,7 +22,7 @@ CURVES = 4096
 """Members of the family."""
 
 RANGES = (
-    (0.003, 1.0),  # A, learning per epoch, in standard deviations of the metric over queries
+    (0.003, 4.0),  # A, learning per epoch, in standard deviations of the metric over queries
     (0.3, 20.0),  # a, epochs until learning has slowed down
     (0.6, 2.0),  # p, how suddenly
     (0.001, 0.3),  # B, harm per epoch, in the same unit
