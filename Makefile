@@ -54,6 +54,10 @@ format: $(VENV)/ready  ## Format the code.
 protos: $(VENV)/ready  ## Generate src/tunevane/api from protos/.
 	$(BIN)/python protos/generate.py
 
+.PHONY: dashboards
+dashboards: $(VENV)/ready  ## Write the Grafana dashboards into the chart.
+	cd deploy && ../$(BIN)/python -m dashboards
+
 .PHONY: lint-protos
 lint-protos:
 	@if command -v npm >/dev/null; then \
