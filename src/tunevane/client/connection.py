@@ -27,12 +27,25 @@ class Connection:
 
         """
         self.target = target
-        channel = connect(target)
+        self._channel = channel = connect(target)
         self.trainer = trainer_service_pb2_grpc.TrainerServiceStub(channel)
         self.datasets = dataset_service_pb2_grpc.DatasetServiceStub(channel)
         self.blobs = BlobClient(channel)
         self._scratch = tempfile.TemporaryDirectory(prefix="tunevane-client-", ignore_cleanup_errors=True)
         self.store = BlobStore(Path(self._scratch.name))
+
+    def __enter__(self) -> Connection:
+        """Uses the connection for a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends calls under way and removes downloaded files that nobody saved."""
+        self._channel.close()
+        self._scratch.cleanup()
 
     def get_run(self, name: str) -> run_pb2.Run:
         """Gets a run by resource name."""
