@@ -310,6 +310,13 @@ def test_promtool_accepts_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_promtool_accepts_the_configuration_that_docs_name() -> None:
+    config = RULES.parents[3] / "prometheus" / "prometheus.yaml"
+    done = subprocess.run([require("promtool"), "check", "config", config], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 rule files found" in done.stdout
+
+
 def test_every_alert_has_a_case_and_says_what_it_means_and_how_bad_it_is() -> None:
     assert {case.alert for case in CASES} == set(ALERTS)
     for rule in ALERTS.values():
