@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -35,6 +36,8 @@ class Client:
         self.blobs = BlobClient(self.channel)
         self.store = store
         self.state_dir = state_dir
+        self.stop: Callable[[], object] = lambda: None
+        """Tells the service to stop, and returns at once."""
 
     def push(self, request: wire.EvaluateRequest) -> None:
         self.blobs.push(self.store, plans.refs(request))
@@ -97,6 +100,8 @@ def running(config: EvaluatorConfig, store: BlobStore) -> Iterator[Client]:
         if failures:
             raise failures[0]
         client = Client(f"127.0.0.1:{ports[0]}", store, config.state_dir)
+        ((loop, stopping),) = loops
+        client.stop = partial(loop.call_soon_threadsafe, stopping.set)
         yield client
     finally:
         if client is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -54,8 +54,8 @@ def work(
     query_labels: Sequence[object],
     labels: Sequence[object],
     open_index: OpenIndex,
+    plan: Mapping[str, object],
     check: Callable[[], None] = go_on,
-    **plan: object,
 ) -> Work:
     """Prepares an evaluation of queries `[q, d]` on documents `[n, d]`."""
     blobs = store if isinstance(store, BlobStore) else BlobStore(store)

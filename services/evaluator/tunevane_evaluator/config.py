@@ -39,7 +39,10 @@ class EvaluatorConfig:
     """`qdrant` searches in Qdrant, a server or the embedded engine; `torch` in this process's memory, on its device."""
 
     queue_limit: int = 64
-    """Evaluations that may wait; more are refused."""
+    """Evaluations that may be under way or wait; more are refused."""
+
+    run_queue_limit: int = 8
+    """How many of them may be for one run; runs take turns."""
 
     blob_limit_bytes: int = 20_000_000_000
     """Size of the blob cache; the least recently used blobs make room."""
@@ -59,6 +62,6 @@ class EvaluatorConfig:
             yield Problem("port", f"must be in [0, 65535], not {self.port}")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
             yield Problem("metrics_port", f"must be in [0, 65535], not {self.metrics_port}")
-        for name in ("queue_limit", "blob_limit_bytes"):
+        for name in ("queue_limit", "run_queue_limit", "blob_limit_bytes"):
             if getattr(self, name) < 1:
                 yield Problem(name, f"must be at least 1, not {getattr(self, name)}")

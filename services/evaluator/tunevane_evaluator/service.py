@@ -48,9 +48,17 @@ async def run(
 
     options = ServerOptions(config.host, config.port, config.drain_seconds)
     calls = [metrics.CallMetrics(registry)]
+    stop = asyncio.Event() if stopping is None else stopping
+
+    async def end() -> None:
+        await stop.wait()
+        servicer.end()
+
+    ending = asyncio.create_task(end())
     try:
         with exposed("evaluator", config.metrics_host, config.metrics_port, registry):
-            await serve("evaluator", options, register, interceptors=calls, on_started=on_started, stopping=stopping)
+            await serve("evaluator", options, register, interceptors=calls, on_started=on_started, stopping=stop)
     finally:
+        ending.cancel()
         await asyncio.to_thread(servicer.close)
         await asyncio.to_thread(device.close)

@@ -38,7 +38,7 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         self._config = config
         self._store = store
         self._device = device
-        self._lane = Lane(config.queue_limit, self._metrics)
+        self._lane = Lane(config.queue_limit, config.run_queue_limit, self._metrics)
         self._results = Results(config.state_dir / "results.sqlite")
 
     async def Evaluate(  # noqa: N802  # the contract's name
@@ -80,7 +80,7 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
             return result
 
         # Closed at once when the caller leaves, so that work that nobody waits for stops.
-        async with aclosing(self._lane.submit(key, uses, compute)) as updates:
+        async with aclosing(self._lane.submit(key, request.run, uses, compute)) as updates:
             async for update in updates:
                 if isinstance(update, wire.EvaluationResult):
                     asked.outcome = "computed" if update.computed else "joined"
@@ -120,6 +120,10 @@ class EvaluatorServicer(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
             for info in sorted(scoring.list_metrics(), key=lambda info: info.name)
         ]
         return wire.ListMetricsResponse(metrics=specs)
+
+    def end(self) -> None:
+        """Ends the evaluations under way, because the service is about to stop; called in the event loop."""
+        self._lane.end()
 
     def close(self) -> None:
         """Stops what is under way."""

@@ -13,6 +13,7 @@ from support import ready_vectors
 from support.exact_index import ExactIndex
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import evaluation_pb2
+from tunevane.core.search_settings import SearchSettings
 from tunevane.errors import EvaluationFailedError
 from tunevane_evaluator import evaluation
 from tunevane_evaluator.config import EvaluatorConfig
@@ -44,18 +45,19 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def measure(engine: Engine, folder: Path, documents: Floats = DOCUMENTS[0], **plan: object) -> wire.EvaluationResult:
     opener = engine.opener("settings", ready_vectors.go_on)
-    given = ready_vectors.work(
-        folder, QUERIES[0], documents, QUERIES[1], DOCUMENTS[1], opener, metrics=METRICS, limit=10, **plan
-    )
+    asked = {"metrics": METRICS, "limit": 10, **plan}
+    given = ready_vectors.work(folder, QUERIES[0], documents, QUERIES[1], DOCUMENTS[1], opener, asked)
     return evaluation.run(given)
 
 
 def exactly(folder: Path, **plan: object) -> dict[str, float]:
     """Measures by brute force in float64."""
-    given = ready_vectors.work(
-        folder, QUERIES[0], DOCUMENTS[0], QUERIES[1], DOCUMENTS[1],
-        lambda euclidean, settings: ExactIndex(euclidean=euclidean), metrics=METRICS, limit=10, **plan,
-    )  # fmt: skip
+
+    def open_index(euclidean: bool, settings: SearchSettings) -> ExactIndex:
+        return ExactIndex(euclidean=euclidean)
+
+    asked = {"metrics": METRICS, "limit": 10, **plan}
+    given = ready_vectors.work(folder, QUERIES[0], DOCUMENTS[0], QUERIES[1], DOCUMENTS[1], open_index, asked)
     return dict(evaluation.run(given).metrics.values)
 
 

@@ -38,14 +38,14 @@ class Work:
 
 
 async def wait(lane: Lane, key: str, work: Work) -> None:
-    async with aclosing(lane.submit(key, NONE, work)) as updates:
+    async with aclosing(lane.submit(key, "runs/one", NONE, work)) as updates:
         async for _ in updates:
             pass
 
 
 async def test_the_queue_is_seen_while_an_evaluation_runs() -> None:
     registry = CollectorRegistry()
-    lane = Lane(3, EvaluatorMetrics(registry))
+    lane = Lane(3, 3, EvaluatorMetrics(registry))
     first, second = Work(), Work()
     try:
         tasks = [asyncio.create_task(wait(lane, "a", first))]
@@ -77,14 +77,14 @@ async def test_the_queue_is_seen_while_an_evaluation_runs() -> None:
 
 async def test_a_failed_evaluation_leaves_neither_queue_nor_seconds() -> None:
     registry = CollectorRegistry()
-    lane = Lane(3, EvaluatorMetrics(registry))
+    lane = Lane(3, 3, EvaluatorMetrics(registry))
 
     def fail(stop: Stop, report: Report) -> wire.EvaluationResult:
         raise EvaluationFailedError("it cannot succeed")
 
     try:
         with pytest.raises(EvaluationFailedError):
-            async for _ in lane.submit("a", NONE, fail):
+            async for _ in lane.submit("a", "runs/one", NONE, fail):
                 pass
     finally:
         await asyncio.to_thread(lane.close)

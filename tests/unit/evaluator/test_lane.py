@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
-from tunevane.errors import CancelledError, EvaluationFailedError, ResourceExhaustedError
-from tunevane_evaluator.lane import Lane, Report
+from tunevane.errors import CancelledError, EvaluationFailedError, ResourceExhaustedError, UnavailableError
+from tunevane_evaluator.lane import Compute, Lane, Report
 from tunevane_evaluator.stop import Stop
 
 NONE: frozenset[str] = frozenset()
@@ -44,13 +44,13 @@ class Task:
 
 @pytest.fixture
 async def lane() -> AsyncIterator[Lane]:
-    made = Lane(queue_limit=3)
+    made = Lane(queue_limit=3, run_limit=3)
     yield made
     await asyncio.to_thread(made.close)
 
 
-async def last(lane: Lane, key: str, task: Task) -> wire.EvaluationResult:
-    result = [update async for update in lane.submit(key, NONE, task)][-1]
+async def last(lane: Lane, key: str, task: Compute, run: str = "runs/one") -> wire.EvaluationResult:
+    result = [update async for update in lane.submit(key, run, NONE, task)][-1]
     assert isinstance(result, wire.EvaluationResult)
     return result
 
@@ -129,7 +129,9 @@ async def test_a_full_queue_refuses_with_a_hint(lane: Lane) -> None:
     tasks = {key: Task() for key in "abc"}
     waiting = [asyncio.create_task(last(lane, key, task)) for key, task in tasks.items()]
     await tasks["a"].has_begun()
-    with pytest.raises(ResourceExhaustedError, match="3 evaluations wait already") as caught:
+    with pytest.raises(
+        ResourceExhaustedError, match=r"3 evaluations .*wait already; try again in \d+ seconds"
+    ) as caught:
         await last(lane, "d", Task())
     assert float(caught.value.details["retry_after_seconds"]) > 0
     # Joining takes no place.
@@ -151,7 +153,7 @@ async def test_a_failure_reaches_everybody_and_is_not_kept(lane: Lane) -> None:
         raise EvaluationFailedError("no labels")
 
     async def ask() -> None:
-        async for _ in lane.submit("a", NONE, fail):
+        async for _ in lane.submit("a", "runs/one", NONE, fail):
             pass
 
     waiting = [asyncio.create_task(ask())]
@@ -173,7 +175,7 @@ async def test_progress_within_a_step_is_told_rarely_and_a_new_step_at_once(lane
                 report(wire.EvaluationProgress(step=step, done=done))
         return wire.EvaluationResult()
 
-    told = [update async for update in lane.submit("a", NONE, work)]
+    told = [update async for update in lane.submit("a", "runs/one", NONE, work)]
     progress = [update for update in told if isinstance(update, wire.EvaluationProgress)]
     assert 1 <= len(progress) < 20
     assert progress[0].step == wire.EVALUATION_STEP_QUEUED
@@ -183,7 +185,7 @@ async def test_what_waiting_work_reads_is_in_use(lane: Lane) -> None:
     task = Task()
 
     async def ask(key: str) -> None:
-        async for _ in lane.submit(key, frozenset({f"blob of {key}"}), task):
+        async for _ in lane.submit(key, "runs/one", frozenset({f"blob of {key}"}), task):
             pass
 
     waiting = [asyncio.create_task(ask(key)) for key in "ab"]
@@ -195,10 +197,64 @@ async def test_what_waiting_work_reads_is_in_use(lane: Lane) -> None:
 
 
 async def test_closing_stops_what_is_under_way() -> None:
-    lane, task = Lane(1), Task()
+    lane, task = Lane(1, 1), Task()
     waiting = asyncio.create_task(last(lane, "a", task))
     await task.has_begun()
     await asyncio.to_thread(lane.close)
     assert task.stopped.is_set()
     with pytest.raises(CancelledError):
         await waiting
+
+
+async def test_one_run_may_not_fill_the_queue() -> None:
+    lane, tasks = Lane(queue_limit=10, run_limit=2), [Task() for _ in range(3)]
+    waiting = [asyncio.create_task(last(lane, key, task)) for key, task in zip("ab", tasks)]
+    await tasks[0].has_begun()
+    with pytest.raises(ResourceExhaustedError, match="2 evaluations of this run wait already; try again in") as caught:
+        await last(lane, "c", Task())
+    assert int(caught.value.details["retry_after_seconds"]) >= 1
+    waiting.append(asyncio.create_task(last(lane, "d", tasks[2], run="runs/other")))
+    for task in tasks:
+        task.release.set()
+    await asyncio.gather(*waiting)
+    await asyncio.to_thread(lane.close)
+
+
+async def test_runs_take_turns_however_many_one_of_them_asks_for() -> None:
+    lane, done, gate = Lane(queue_limit=100, run_limit=50), [], Task()
+
+    def work(key: str) -> Compute:
+        def compute(stop: Stop, report: Report) -> wire.EvaluationResult:
+            done.append(key)
+            return wire.EvaluationResult()
+
+        return compute
+
+    waiting = [asyncio.create_task(last(lane, "first", gate, run="runs/flood"))]
+    await gate.has_begun()
+    flood = [f"flood {number}" for number in range(40)]
+    waiting += [asyncio.create_task(last(lane, name, work(name), run="runs/flood")) for name in flood]
+    await asyncio.sleep(0)
+    waiting += [asyncio.create_task(last(lane, name, work(name), run=f"runs/{name}")) for name in "bcde"]
+    await asyncio.sleep(0)
+    gate.release.set()
+    await asyncio.gather(*waiting)
+    # Those who asked after the flood were served before it went on.
+    assert done[:4] == ["b", "c", "d", "e"]
+    assert done[4:] == flood
+    await asyncio.to_thread(lane.close)
+
+
+async def test_what_ends_with_the_service_is_to_be_asked_again(lane: Lane) -> None:
+    running, queued = Task(), Task()
+    waiting = [asyncio.create_task(last(lane, "a", running))]
+    await running.has_begun()
+    waiting.append(asyncio.create_task(last(lane, "b", queued)))
+    await asyncio.sleep(0)
+    lane.end()
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
+    with pytest.raises(UnavailableError, match="about to stop; ask again"):
+        await last(lane, "c", Task())
+    assert await asyncio.to_thread(running.stopped.wait, 10)
+    assert queued.calls == 0

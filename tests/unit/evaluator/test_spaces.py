@@ -16,7 +16,8 @@ VECTORS: Floats = np.array([[3, 4, 12], [0, 0, 0], [1e-30, 0, 0], [0, 1e30, 0]],
 
 def test_vectors_get_length_one_and_zero_stays_zero() -> None:
     made = Space("cosine").prepare(VECTORS)
-    np.testing.assert_allclose(made, [[3 / 13, 4 / 13, 12 / 13], [0, 0, 0], [1, 0, 0], [0, 1, 0]], rtol=1e-6)
+    expected = np.array([[3 / 13, 4 / 13, 12 / 13], [0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    np.testing.assert_allclose(made, expected, rtol=1e-6)
 
 
 def test_shorter_vectors_are_cut_before_they_are_normalised() -> None:

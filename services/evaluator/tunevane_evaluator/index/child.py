@@ -68,6 +68,8 @@ class EdgeProcess:
         """Ends an engine that is busy with what nobody wants any more; the next user starts another."""
         if self._process is not None:
             self._process.kill()
+            # Whoever looks next sees that it is gone.
+            self._process.wait()
 
     def _stop(self) -> None:
         if self._connection is not None:

@@ -23,8 +23,9 @@ HELLO_SECONDS = 3.0
 WAKE_SECONDS = 0.2
 """How often a call that waits asks whether it is still wanted."""
 
-DROP_SECONDS = 2.0
-"""How long to wait for a collection to go; one that takes longer goes without us."""
+DROP_SECONDS = 10.0
+HURRIED_DROP_SECONDS = 0.3
+"""How long to wait for a collection to go, also when nobody wants the evaluation any more."""
 
 OLDEST = (1, 10)
 """The first version that answers `QueryBatch`."""
@@ -212,18 +213,25 @@ class QdrantConnection:
             )
         return version
 
-    def drop(self, name: str) -> None:
-        """Removes a collection, now or, where the server is away, before the next one is made."""
-        self._leftovers.add(name)
-        self.drop_leftovers()
+    def drop(self, name: str, *, hurried: bool = False) -> None:
+        """Removes a collection, now or, where the server is away, before the next one is made.
 
-    def drop_leftovers(self) -> None:
+        Args:
+            name: Which.
+            hurried: Whether to wait a moment only.
+
+        """
+        self._leftovers.add(name)
+        self.drop_leftovers(HURRIED_DROP_SECONDS if hurried else DROP_SECONDS)
+
+    def drop_leftovers(self, seconds: float = DROP_SECONDS) -> None:
         """Removes the collections that could not be removed when their time had come."""
         for name in sorted(self._leftovers):
             call = self.send(self.collections.Delete, wire.DeleteCollection(collection_name=name), timeout=30)
             try:
-                call.result(timeout=DROP_SECONDS)
+                call.result(timeout=seconds)
             except grpc.FutureTimeoutError:
+                # An engine of our own that is busy with what nobody wants is ended; a server goes on without us.
                 if self._on_stuck is not None:
                     self._on_stuck()
                 return

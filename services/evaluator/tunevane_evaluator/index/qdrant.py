@@ -12,7 +12,7 @@ import numpy as np
 from qdrant_client import grpc as wire
 
 from tunevane.core.search_settings import SearchSettings
-from tunevane.errors import UnavailableError
+from tunevane.errors import TunevaneError, UnavailableError
 from tunevane_evaluator.index import answers, collection
 from tunevane_evaluator.index.connection import PREFIX, QdrantConnection
 from tunevane_evaluator.index.frames import PointFrames, head
@@ -158,7 +158,14 @@ class QdrantIndex:
         for call in self._in_flight:
             call.cancel()
         self._in_flight.clear()
-        self._connection.drop(self.name)
+        self._connection.drop(self.name, hurried=self._unwanted())
+
+    def _unwanted(self) -> bool:
+        try:
+            self._check()
+        except TunevaneError:
+            return True
+        return False
 
 
 def _stack(parts: list[Hits]) -> Hits:
