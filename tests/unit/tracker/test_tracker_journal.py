@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import signal
 import sqlite3
@@ -16,14 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.tracker_events import whole_run
-from tunevane.api.type.v1.event_pb2 import Event, LogWritten
+from tunevane.api.type.v1.event_pb2 import Event, LogWritten, StepReported
 from tunevane.errors import (
     AlreadyExistsError,
     ConfigurationError,
     NotFoundError,
     ResourceExhaustedError,
     SequenceGapError,
+    StaleWriterError,
 )
+from tunevane_tracker.batch import Batch
+from tunevane_tracker.book import Book
+from tunevane_tracker.fold import fold
 from tunevane_tracker.journal import Journal
 
 RUN = whole_run()
@@ -106,10 +112,72 @@ def test_any_calls_leave_a_beginning_of_the_run(journal: Journal, chunks: list[t
         assert journal.events(journal.run(uid), 0, 1000) == RUN[:acked]
 
 
+def test_an_older_publisher_is_refused_also_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "tracker.sqlite"
+    journal = Journal(path, clock=clock)
+    batch = Batch.from_events
+    journal.append_batch("some-run", "u1", batch(RUN[:2]), writer_epoch=5).result()
+    journal.append_batch("some-run", "u1", batch(RUN[2:4]), writer_epoch=7).result()
+    for restart in (False, True):
+        if restart:
+            journal.close()
+            journal = Journal(path, clock=clock)
+        for old in (0, 5, 6):
+            with pytest.raises(StaleWriterError, match="started later") as refused:
+                journal.append_batch("some-run", "u1", batch(RUN[4:6]), writer_epoch=old).result()
+            assert refused.value.details == {"writer_epoch": "7"}
+        assert journal.run("u1").acked == 4
+    # Another run is another matter.
+    assert journal.append_batch("other-run", "u2", batch(RUN[:1]), writer_epoch=1).result().acked == 1
+    assert journal.append_batch("some-run", "u1", batch(RUN[4:]), writer_epoch=7).result().acked == len(RUN)
+    journal.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.one_of(st.tuples(st.integers(0, 9), st.integers(1, 9)), st.just("restart")), max_size=25))
+def test_batching_repetition_and_restarts_do_not_change_the_state(
+    tmp_path: Path, steps: list[tuple[int, int] | str]
+) -> None:
+    path, acked = tmp_path / f"{uuid4().hex}.sqlite", 0
+    journal = Journal(path, clock=clock)
+    book = Book(journal)
+    for step in [*steps, (len(RUN), len(RUN))]:
+        if isinstance(step, str):
+            journal.close()
+            journal = Journal(path, clock=clock)
+            book = Book(journal)
+        else:
+            # From a few events back, some of them again; seen meanwhile or not.
+            back, size = step
+            begin = max(0, acked - back)
+            done = journal.append("some-run", "u1", RUN[begin : max(begin + size, acked)]).result()
+            acked = done.acked
+            if size % 2:
+                book.read(done.run, lambda state: state.sequence)
+    journal.append("some-run", "u1", RUN).result()
+    assert book.read(journal.run("u1"), copy.deepcopy) == fold(RUN)
+    journal.close()
+
+
+def test_values_and_times_of_any_kind_come_back_bit_by_bit(journal: Journal) -> None:
+    values = [math.nan, math.inf, -math.inf, 1e308, 5e-324, -0.0, float(2**63)]
+    seconds = [-(1 << 62), 0, 253_402_300_799, (1 << 62)]
+    events = [
+        Event(sequence=n, step=-(2**63), step_reported=StepReported(loss=values[n % 7], learning_rate=values[-(n % 7)]))
+        for n in range(1, 29)
+    ]
+    for number, event in enumerate(events):
+        event.event_time.seconds = seconds[number % 4]
+        journal.append("some-run", "u1", [event]).result()
+    kept = journal.events(journal.run("u1"), 0, 100)
+    assert [event.SerializeToString() for event in kept] == [event.SerializeToString() for event in events]
+    assert journal.append("some-run", "u1", events).result().duplicates == 28
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
-from tunevane.api.type.v1.event_pb2 import Event, LogWritten
+from tunevane.api.type.v1.event_pb2 import Event, LogWritten, StepReported
 from tunevane_tracker.journal import Journal
 
 journal = Journal(Path(sys.argv[1]), clock=time.time)
