@@ -154,7 +154,7 @@ def test_displays_print_tables(undisturbed: tunevane.Run, capsys: pytest.Capture
     undisturbed.display_examples(k=2)
     shown = capsys.readouterr().out
     assert "before" in shown
-    assert f"Kept: epoch {undisturbed.history().artifact_epoch} of " in shown
+    assert f"Kept epoch {undisturbed.history().artifact_epoch} because " in shown
     assert "ein " in shown
 
 

@@ -19,10 +19,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from tunevane.api.type.v1 import event_pb2
+from tunevane.client.gallery import Examples
+from tunevane.client.tables import decisions_table, metrics_table, summary
 from tunevane.core.history import History
 from tunevane.core.transcript import Transcript
 
@@ -110,74 +111,43 @@ class _Live:
         self._progress.update(self._task, completed=done, total=total or None, note=note)
 
 
-def print_metrics(history: History) -> None:
-    """Prints metrics before and after fine-tuning, with the change."""
+def print_metrics(history: History, console: Console | None = None) -> None:
+    """Prints metrics before and after fine-tuning, the change, and how sure it is."""
+    console = console or out()
     if not history.after:
-        out().print("This run had no evaluation, so there are no retrieval metrics.")
+        console.print("This run had no evaluation, so there are no retrieval metrics.")
         return
-    table = Table(title="Retrieval metrics before and after fine-tuning", title_justify="left")
-    table.add_column("metric")
-    for column in ("before", "after", "change"):
-        table.add_column(column, justify="right")
-    for name in sorted(history.after):
-        after, before = history.after[name], history.before.get(name)
-        change = Text("")
-        if before is not None:
-            style = "green" if after > before else "red" if after < before else "dim"
-            change = Text(f"{after - before:+.5f}", style=style)
-        table.add_row(name, "" if before is None else f"{before:.5f}", f"{after:.5f}", change)
-    out().print(table)
+    console.print(metrics_table(history))
 
 
-def print_decisions(history: History) -> None:
-    """Prints what was decided at each epoch end, and which epoch was kept."""
-    table = Table(title="Decisions", title_justify="left")
-    for column in ("epoch", "callback", "value", "verdict"):
-        table.add_column(column, justify="right" if column in ("epoch", "value") else "left", no_wrap=True)
-    table.add_column("reason")
-    for each in history.decisions:
-        value = "" if each.value is None else f"{each.value:.5f}"
-        callback = each.callback.partition("/")[0]
-        table.add_row(str(each.epoch), callback, value, each.verdict.replace("_", " "), each.reason)
-    out().print(table)
-    if history.artifact_epoch:
-        kept = [
-            each
-            for each in history.decisions
-            if each.epoch == history.artifact_epoch and each.callback == "best-model-checkpoint"
-        ]
-        why = f", because {kept[0].monitor} was best there: {kept[0].value:.5f}" if kept and kept[0].value else ""
-        out().print(f"Kept: epoch {history.artifact_epoch} of {len(history.epochs)}{why}.")
+def print_decisions(history: History, console: Console | None = None) -> None:
+    """Prints what was decided at each epoch end, and which epoch was kept and why."""
+    console = console or out()
+    if not history.decisions:
+        console.print("No callback of this run decides anything.")
+    else:
+        console.print(decisions_table(history.decisions))
+    sentence = summary(history)
+    if sentence:
+        console.print(sentence, soft_wrap=True)
 
 
-def print_examples(examples: Mapping[str, Mapping[str, Any]], k: int) -> None:
-    """Prints the same queries before and after, with their top matches; relevant ones are marked.
+def print_examples(examples: Mapping[str, Mapping[str, Any]], k: int, console: Console | None = None) -> None:
+    """Shows the same queries before and after, with their top matches; relevant ones are marked.
+
+    In a notebook it is HTML with pictures, in a terminal tables with pictures where that can show them.
 
     Args:
         examples: `{"before": {evaluation: {"queries": [...]}}, "after": ...}`; Any: a JSON document.
         k: Matches per query.
+        console: Where to; None is stdout.
 
     """
-    console = out()
-    if not examples.get("after"):
-        console.print("This run gathered no examples; use EvaluationCallback(gather_examples=True).")
-        return
-    for evaluation, found in examples["after"].items():
-        earlier = {each["id"]: each for each in examples["before"].get(evaluation, {}).get("queries", [])}
-        for query in found["queries"]:
-            table = Table(title=Text(f"“{query['text']}”", style="bold"), title_justify="left")
-            table.add_column("", width=2)
-            table.add_column("before", width=40)
-            table.add_column("after", width=40)
-            before = earlier.get(query["id"], {}).get("results", [])
-            for rank in range(min(k, max(len(before), len(query["results"])))):
-                table.add_row(str(rank + 1), _match(before, rank), _match(query["results"], rank))
-            console.print(table)
+    console = console or out()
+    shown = Examples(examples, k)
+    if console.is_jupyter:
+        from IPython.display import display
 
-
-def _match(results: list[dict[str, Any]], rank: int) -> Text:
-    if rank >= len(results):
-        return Text("")
-    match = results[rank]
-    style = "green" if match["relevant"] else ""
-    return Text(f"{'✓' if match['relevant'] else ' '} {match['score']:.3f} {match['text']}", style=style)
+        display(shown)  # type: ignore[no-untyped-call]  # IPython's own
+    else:
+        shown.print(console)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -139,7 +140,13 @@ class Run:
         return {"before": history.before, "after": after}
 
     def display_metrics(self) -> None:
-        """Prints the table of metrics before and after fine-tuning, with the change."""
+        """Prints metrics before and after fine-tuning side by side, the change, and its interval where it is known.
+
+        Raises:
+            RunInProgressError: The run has not ended yet.
+            RunFailedError: It ended without an artifact.
+
+        """
         from tunevane.client import display
 
         self._ended()
@@ -162,13 +169,22 @@ class Run:
         return loaded
 
     def display_examples(self, k: int = 5) -> None:
-        """Prints the same queries before and after fine-tuning, with their `k` top matches."""
+        """Shows the same queries before and after fine-tuning, with their `k` top matches.
+
+        A notebook shows pictures, and so does a terminal that can: kitty and iTerm by their protocols, others by
+        coloured characters.
+
+        Raises:
+            RunInProgressError: The run has not ended yet.
+            RunFailedError: It ended without an artifact.
+
+        """
         from tunevane.client import display
 
         display.print_examples(self.example_results(), k)
 
     def display_decisions(self) -> None:
-        """Prints what was decided at each epoch end, and which epoch was kept."""
+        """Prints what was decided at each epoch end, which epoch was kept and why, so far or in the end."""
         from tunevane.client import display
 
         display.print_decisions(self.history())
@@ -206,12 +222,8 @@ class Run:
                 place = scratch / file.path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self._connection.store.path(file.blob), place)
-            history = self.history()
             self._write(scratch / "run.json", {"name": self._name, "uid": run.uid, "config": self.config})
-            decided = [vars(decision) for decision in history.decisions]
-            measured = {"before": history.before, "after": history.after, "artifact_epoch": history.artifact_epoch}
-            epochs = [vars(epoch) for epoch in history.epochs]
-            self._write(scratch / "metrics.json", {**measured, "epochs": epochs, "decisions": decided})
+            self._write(scratch / "metrics.json", _metrics_document(self.history()))
             self._write(scratch / "examples.json", self.example_results())
             scratch.chmod(0o755)
             target = parent / self._name
@@ -224,7 +236,8 @@ class Run:
 
     @staticmethod
     def _write(path: Path, content: object) -> None:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
 
     def cancel(self) -> None:
         """Asks the run to stop after the batch in hand; has no effect on one that has ended."""
@@ -238,3 +251,27 @@ class Run:
 
         """
         self._connection.trainer.DeleteRun(trainer_service_pb2.DeleteRunRequest(name=self.resource))
+
+
+def _metrics_document(history: History) -> dict[str, object]:
+    """Returns the content of `metrics.json`."""
+    return {
+        "before": history.before,
+        "after": history.after,
+        "intervals": {
+            name: {"low": each.low, "high": each.high, "confidence": each.confidence}
+            for name, each in history.intervals.items()
+        },
+        "artifact_epoch": history.artifact_epoch,
+        "epochs": [vars(epoch) for epoch in history.epochs],
+        "decisions": [vars(decision) for decision in history.decisions],
+    }
+
+
+def _finite(value: object) -> object:
+    """Replaces NaN and infinities, which JSON does not have, by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
