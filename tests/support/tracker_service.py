@@ -7,7 +7,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -113,12 +113,24 @@ def eventually(holds: Callable[[], bool], timeout_seconds: float = 25.0) -> None
         pause.wait(0.05)
 
 
+def sink_processes(module: str) -> list[psutil.Process]:
+    """Lists the processes of sinks that run a module."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if module in child.cmdline():
+                found.append(child)
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    """Kills a process, as the kernel would, and waits until it is gone."""
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+        eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
 def kill_wandb() -> None:
-    """Kills the process that runs wandb, as the kernel would, and waits until it is gone."""
-    (child,) = (
-        child
-        for child in psutil.Process().children()
-        if child.is_running() and "tunevane_tracker.sinks.wandb.child" in child.cmdline()
-    )
-    child.kill()
-    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    """Kills the only process that runs wandb."""
+    (child,) = sink_processes("tunevane_tracker.sinks.wandb.child")
+    kill(child)

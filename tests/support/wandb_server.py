@@ -100,6 +100,9 @@ class WandbServer:
     first_row: threading.Event = field(default_factory=threading.Event)
     """Set when any row arrived."""
 
+    moved: threading.Event = field(default_factory=threading.Event)
+    """Set at every request."""
+
     failures: int = 0
     """Requests that met a fault."""
 
@@ -145,6 +148,15 @@ class WandbServer:
             artifact = {"id": "YXJ0", "state": "COMMITTED", "artifactSequence": {"id": "c2Vx", "latestArtifact": None}}
             return {"createArtifact": {"artifact": artifact}}
         return {}
+
+    def rows(self, run: str) -> list[dict[str, Any]]:
+        """Returns the rows of a run at the account that has it now, without what wandb adds to them."""
+        with self.lock:
+            places = [place for place in self.history if place.endswith(f"/{run}")]
+            return [
+                {name: value for name, value in row.items() if name != "_runtime"}
+                for row in (self.history[max(places)] if places else [])
+            ]
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
         """Stores what a run streams."""
@@ -235,6 +247,7 @@ def wandb_server(**behaviour: Any) -> Iterator[WandbServer]:
             return base64.b64decode(token).decode().removeprefix("api:") if scheme == "Basic" else ""
 
         def handle_one(self, operation: str, key: str | None, do: Callable[[], dict[str, Any]]) -> None:
+            server.moved.set()
             with server.lock:
                 if key:
                     server.keys.append(key)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from support.tracker_events import NDCG, numbered, whole_run
-from tunevane.api.type.v1.event_pb2 import Event, RunEnded, StepReported
-from tunevane_tracker.sinks.wandb.rows import Command, Rows, clean, options
+from support.tracker_events import NDCG, START_SECONDS, numbered, whole_run
+from support.wandb_runs import EXAMPLES, with_examples
+from tunevane.api.type.v1.event_pb2 import Event, RunEnded, RunStarted, StepReported
+from tunevane_tracker.sinks.wandb import rows as rows_module
+from tunevane_tracker.sinks.wandb.rows import EXAMPLE_COLUMNS, Command, Rows, clean, options
 
 
 def commands(events: list[Event], chosen: Mapping[str, object]) -> list[Command]:
@@ -51,6 +53,52 @@ def test_before_is_at_epoch_zero_unless_it_is_switched_off() -> None:
 def test_after_is_a_summary_and_no_row() -> None:
     made = [each for each in commands(whole_run(1), {}) if f"after/{NDCG}" in each.values]
     assert [each.op for each in made] == ["summary"]
+
+
+def test_rows_have_the_time_of_their_event() -> None:
+    made = [each for each in commands(whole_run(1), {}) if each.op == "row"]
+    assert [each.values["_timestamp"] for each in made] == [START_SECONDS + each.sequence for each in made]
+    assert not any("_timestamp" in each.values for each in commands(whole_run(1), {}) if each.op != "row")
+
+
+def test_examples_become_a_table_before_and_one_after() -> None:
+    made = commands([*with_examples(whole_run(1))], {})
+    tables = {name: table for each in made for name, table in each.tables.items()}
+    assert list(tables) == ["examples/before", "examples/after"]
+    table = tables["examples/after"]
+    assert table.columns == EXAMPLE_COLUMNS
+    (query,) = EXAMPLES["minilm"]["queries"]
+    assert table.data[0] == ("minilm", query["text"], 1, "d1", "apple, red", 0.5, True)
+    assert len(table.data) == 2
+    assert [each.op for each in made if each.tables] == ["row", "row"]
+    assert len({each.sequence for each in made if each.op == "row"}) == sum(each.op == "row" for each in made)
+    silent = commands([*with_examples(whole_run(1))], {"log_zero_shot": False})
+    assert [name for each in silent for name in each.tables] == ["examples/after"]
+
+
+def steps(count: int, planned: int) -> list[Event]:
+    started = Event(run_started=RunStarted(epochs=1, batches_per_epoch=planned))
+    return numbered(
+        [started, *(Event(step=n, step_reported=StepReported(batch=n, loss=n)) for n in range(1, count + 1))]
+    )
+
+
+def test_only_every_nth_step_is_logged_when_asked() -> None:
+    made = commands(steps(10, 10), {"metrics_logger_step": "batch", "every_n_steps": 4})
+    assert [each.values["train/global_step"] for each in made] == [4, 8]
+
+
+def test_a_long_run_is_thinned_to_what_wandb_is_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "MAX_STEP_ROWS", 8)
+    chosen = {"metrics_logger_step": "batch"}
+    made = commands(steps(30, 30), chosen)
+    assert [each.values["train/global_step"] for each in made] == [4, 8, 12, 16, 20, 24, 28]
+    # A run that is longer than its plan said.
+    assert len(commands(steps(30, 8), chosen)) == 8
+    ends = whole_run(12)
+    rows = [each for each in commands(ends, chosen) if each.op == "row"]
+    assert sum("train/epoch_loss" in each.values for each in rows) == 12, "epochs are never left out"
+    assert sum(f"metrics/{NDCG}" in each.values for each in rows) == 13
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ class TensorBoardWriter:
             config = json.dumps(run.config, indent=1, sort_keys=True)
             begin = [
                 event_pb2.Event(wall_time=run.created, file_version="brain.Event:2"),
+                _start(run.created, 0),
                 _record(0, run.created, 0, [_text("config", f"    {config}".replace("\n", "\n    "))]),
             ]
             scratch = path.with_name("begin")
@@ -87,13 +88,18 @@ def _of(event: Event) -> Iterator[event_pb2.Event]:
     """Yields what an event becomes; often nothing."""
     if event.HasField("run_started") and event.run_started.resumed_after_epoch:
         # What was reported after this step was lost with a worker, and comes again.
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        yield event_pb2.Event(wall_time=seconds(event), step=event.step + 1, session_log=start)
+        yield _start(seconds(event), event.step + 1)
     found = scalars(event)
     values = [_scalar(name, value) for name, value in found.items()] + list(_texts(event))
     if values:
         step = event.step if any(by_step(name) for name in found) else event.epoch
         yield _record(event.sequence, seconds(event), step, values)
+
+
+def _start(wall_time: float, step: int) -> event_pb2.Event:
+    """Says that steps from `step` on come now, whatever there was; the first one in a file replaces nothing."""
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    return event_pb2.Event(wall_time=wall_time, step=step, session_log=start)
 
 
 def _texts(event: Event) -> Iterator[summary_pb2.Summary.Value]:
