@@ -238,7 +238,8 @@ class _Mark(model.AnnotationQuery):
             "textFormat": "{{callback}}",
             "tagKeys": "verdict,callback",
             "useValueForTime": True,
-            "step": "60s",
+            # Marks that are closer than this become one.
+            "step": "10s",
         }
 
 

@@ -120,7 +120,8 @@ def plain_samples(uid: str, state: RunState) -> Iterator[Sample]:
     """Yields the samples of a run that have no label but its unique id: all that a reported step changes."""
     values: Mapping[str, float | None] = {
         "start_time_seconds": state.started_seconds or None,
-        "last_event_time_seconds": state.last_event_seconds,
+        # None while a tracker that was just started has not read the run's events yet.
+        "last_event_time_seconds": state.last_event_seconds or None,
         "restarts_total": state.restarts,
         "train_steps_total": state.step,
         "epoch": state.epoch,
