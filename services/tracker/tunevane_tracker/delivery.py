@@ -16,7 +16,7 @@ from tunevane_tracker.sinks.port import Sink, SinkDiedError, SinkUnavailableErro
 
 _log = log.get("tracker.delivery")
 
-BATCH = 500
+BATCH = 1000
 """Events handed to a sink at a time."""
 
 GATHER_SECONDS = 0.1
@@ -147,8 +147,9 @@ class Delivery:
     def _deliver(self, task: _Task) -> bool:
         """Delivers the next batch and tells whether there may be more."""
         run = task.run
-        delivered = self._cursors.get(self.sink.name, run).delivered
-        position = self.sink.position(run, delivered)
+        if task.delivered is None:
+            task.delivered = self._cursors.get(self.sink.name, run).delivered
+        position = self.sink.position(run, task.delivered)
         events = self._journal.events(run, position, BATCH)
         if not events:
             return False
@@ -157,7 +158,10 @@ class Delivery:
         self.sink.deliver(run, [event for event in events if event.sequence not in aside], through)
         # Back, when the sink noticed that it has lost something.
         task.delivered = self.sink.position(run, through)
-        self._cursors.move(self.sink.name, run, task.delivered).result()
+        moved = self._cursors.move(self.sink.name, run, task.delivered)
+        if len(events) < BATCH:
+            # In a backlog nobody waits for the disk: what is delivered again after a crash changes nothing.
+            moved.result()
         return True
 
     def _failed(self, task: _Task, reason: str) -> float:

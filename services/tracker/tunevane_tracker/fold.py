@@ -33,8 +33,23 @@ def fold(events: Iterable[Event], state: RunState | None = None, *, over_holes: 
 
     """
     state = RunState() if state is None else state
+    newest = None
     for event in events:
-        apply(state, event, over_holes=over_holes)
+        sequence = event.sequence
+        if sequence <= state.sequence:
+            continue
+        if sequence != state.sequence + 1:
+            if not over_holes:
+                raise ValueError(f"event {sequence} cannot follow event {state.sequence}")
+            state.missing += sequence - state.sequence - 1
+        state.sequence = sequence
+        newest = event
+        kind = event.WhichOneof("kind")
+        # A kind that a newer trainer knows is counted and otherwise ignored.
+        if kind is not None:
+            _APPLY[kind](state, event, getattr(event, kind))
+    if newest is not None:
+        state.last_event_seconds = _seconds(newest)
     return state
 
 
@@ -45,19 +60,7 @@ def apply(state: RunState, event: Event, *, over_holes: bool = False) -> None:
         ValueError: Events before it are missing.
 
     """
-    sequence = event.sequence
-    if sequence <= state.sequence:
-        return
-    if sequence != state.sequence + 1:
-        if not over_holes:
-            raise ValueError(f"event {sequence} cannot follow event {state.sequence}")
-        state.missing += sequence - state.sequence - 1
-    state.sequence = sequence
-    state.last_event_seconds = _seconds(event)
-    kind = event.WhichOneof("kind")
-    # A kind that a newer trainer knows is counted and otherwise ignored.
-    if kind is not None:
-        _APPLY[kind](state, event, getattr(event, kind))
+    fold((event,), state, over_holes=over_holes)
 
 
 def _seconds(event: Event) -> float:

@@ -167,9 +167,10 @@ class Journal:
                 except DamagedBatchError:
                     self._set_aside(run, first, last)
                     continue
-                found += events[max(0, after_sequence + 1 - first) :][: limit - len(found)]
-                if len(found) == limit:
+                found.extend(events if first > after_sequence else events[after_sequence + 1 - first :])
+                if len(found) >= limit:
                     break
+        del found[limit:]
         return found
 
     def damage(self) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.tracker_events import NDCG, epoch, numbered, whole_run
 from tunevane.api.type.v1.event_pb2 import Event, RunEnded, RunStarted, StepReported
 from tunevane_tracker.curve import LIMIT
-from tunevane_tracker.fold import LAST_SECOND, apply, fold
+from tunevane_tracker.fold import LAST_SECOND, fold
 from tunevane_tracker.state import RunState
 
 RUN = whole_run(epochs=3)
@@ -31,7 +31,7 @@ def test_batches_and_repetition_do_not_matter(chunks: list[tuple[int, int]]) -> 
 def test_a_gap_is_refused() -> None:
     state = fold(RUN[:2])
     with pytest.raises(ValueError, match="event 4 cannot follow event 2"):
-        apply(state, RUN[3])
+        fold([RUN[3]], state)
     assert state == fold(RUN[:2])
 
 
