@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
+from tunevane.core.search_settings import metric_name
 from tunevane.errors import EvaluationFailedError, InvalidRequestError, PreconditionError
 from tunevane.nn import checkpoint
 from tunevane.nn.blend import blend
@@ -26,7 +27,6 @@ def measure(work: Work, run: Callable[[Work], wire.EvaluationResult]) -> list[wi
     request = wire.EvaluateRequest()
     request.CopyFrom(work.request)
     request.plan.example_count = 0
-    del request.plan.search[:]
     pretrained = checkpoint.read(work.request.blends.pretrained, work.store)
     finetuned = checkpoint.read(work.request.checkpoint, work.store)
     outcomes = []
@@ -38,5 +38,9 @@ def measure(work: Work, run: Callable[[Work], wire.EvaluationResult]) -> list[wi
         except (InvalidRequestError, PreconditionError) as error:
             raise EvaluationFailedError(str(error)) from error
         result = run(replace(work, request=request, warnings=[]))
-        outcomes.append(wire.BlendOutcome(alpha=alpha, metrics=result.metrics))
+        outcome = wire.BlendOutcome(alpha=alpha, metrics=result.metrics)
+        for way in result.search:
+            for name, value in way.metrics.values.items():
+                outcome.metrics.values[metric_name(name, way.name)] = value
+        outcomes.append(outcome)
     return outcomes

@@ -106,9 +106,28 @@ def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
             Schedule(built, spec.model.name, with_val_loss=spec.HasField("eval_data"))
         except InvalidRequestError as error:
             yield from error.problems
-        measured = any(isinstance(callback, EvaluationCallback) for callback in built)
+        evaluations = [(n, each) for n, each in enumerate(built) if isinstance(each, EvaluationCallback)]
         for position, callback in enumerate(built):
-            if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not measured:
+            if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not evaluations:
                 yield Problem(
                     f"callbacks[{position}].alpha", "'sweep' needs an EvaluationCallback to choose by; add one"
                 )
+        for position, evaluation in evaluations:
+            yield from _towers(spec.model.name, evaluation, f"callbacks[{position}]")
+
+
+def _towers(model: str, evaluation: EvaluationCallback, field: str) -> Iterator[Problem]:
+    """Checks which of a model's towers an evaluation names, where there are two."""
+    if model not in plugins.names("models"):
+        return
+    two = any(pair.strip() == "text-to-image" for pair in models.find(model).task.split(","))
+    if two and evaluation.model is None:
+        yield Problem(f"{field}.model", f"is needed: '{model}' has two towers; give model='text' or 'image'")
+    for option in ("model", "index_model"):
+        chosen = getattr(evaluation, option)
+        if chosen is None:
+            continue
+        if not two:
+            yield Problem(f"{field}.{option}", f"'{model}' has one tower, so there is nothing to choose; leave it out")
+        elif chosen not in ("text", "image"):
+            yield Problem(f"{field}.{option}", f"must be 'text' or 'image', not '{chosen}'")

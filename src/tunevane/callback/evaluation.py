@@ -9,10 +9,14 @@ from typing import ClassVar, Literal
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
 from tunevane.callback.base import Callback
 from tunevane.core.metrics.registry import resolve
+from tunevane.core.search_settings import metric_name, parse_all
 from tunevane.errors import Problem, TunevaneError
 
 MAX_LAG = 100
 """Each epoch of lag keeps one more checkpoint."""
+
+SEARCH_RECALL = "search_recall"
+"""Share of the exact search's results that another way to search finds too."""
 
 _DISTANCES = {
     "cosine": evaluation_pb2.DISTANCE_COSINE,
@@ -38,6 +42,12 @@ class EvaluationCallback(Callback):
     index_data: object = None
     """What is searched; None searches the query set against itself."""
 
+    model: str | None = None
+    """Which of a model's two towers encodes the queries, `text` or `image`; None where it has only one."""
+
+    index_model: str | None = None
+    """Which of the two towers encodes the index; None is the one of the queries."""
+
     batch_size: int | None = None
     """Items per encoding batch; None lets the evaluator choose by token budget."""
 
@@ -58,6 +68,13 @@ class EvaluationCallback(Callback):
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the encoder."""
+
+    search: str | tuple[str, ...] = "exact"
+    """`exact`, or ways to search as in production, for example `("hnsw:m=16,ef=64", "int8")`: each is measured
+    besides the exact search, as `ndcg@10[int8]` and `search_recall[int8]`, which callbacks can monitor."""
+
+    multi_modal: bool = False
+    """Whether queries and index are of different kinds, one of texts and one of images."""
 
     gather_examples: bool = False
     """Whether example results are kept, before and after."""
@@ -114,6 +131,18 @@ class EvaluationCallback(Callback):
             resolve(self.metrics, max(self.limit, 1))
         except TunevaneError as error:
             yield Problem("metrics", str(error))
+        try:
+            parse_all(self._searches)
+        except TunevaneError as error:
+            yield Problem("search", str(error))
+        if self.multi_modal and (self.model is None or self.index_model in (None, self.model)):
+            yield Problem(
+                "multi_modal",
+                "needs model and index_model, which differ; give model='text' and"
+                " index_model='image', or the other way round",
+            )
+        elif self.index_model is not None and self.model is None:
+            yield Problem("index_model", "needs model, which encodes the queries, too")
 
     @property
     def lag(self) -> int:
@@ -125,9 +154,16 @@ class EvaluationCallback(Callback):
         return [self.full_name(name, model_name) for name in self.plain_names]
 
     @property
+    def _searches(self) -> tuple[str, ...]:
+        asked = (self.search,) if isinstance(self.search, str) else tuple(self.search)
+        return tuple(way for way in asked if way != "exact")
+
+    @property
     def plain_names(self) -> list[str]:
-        """Lists the metrics that it gives, as the evaluator names them."""
-        return [asked.name for asked in resolve(self.metrics, self.limit)]
+        """Lists the metrics that it gives, each with how it is searched for, as the evaluator names them."""
+        exact = [asked.name for asked in resolve(self.metrics, self.limit)]
+        ways = [settings.name for settings in parse_all(self._searches)]
+        return exact + [metric_name(each, way) for way in ways for each in [*exact, SEARCH_RECALL]]
 
     def full_name(self, metric: str, model_name: str) -> str:
         """Names a metric of this evaluation: `<caption>_<model>_<metric>`."""
@@ -141,6 +177,9 @@ class EvaluationCallback(Callback):
         return evaluation_pb2.EvaluationPlan(
             query_data=query_data,
             index_data=index_data,
+            model=self.model or "",
+            index_model=self.index_model or "",
+            search=self._searches,
             limit=self.limit,
             distance=_DISTANCES[self.distance],
             exclude_self=self.exclude_self,

@@ -13,7 +13,9 @@ from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, component_pb2, event_pb2, metric_pb2
 from tunevane.callback import EvaluationCallback
+from tunevane.callback.evaluation import SEARCH_RECALL
 from tunevane.core.examples import shorten
+from tunevane.core.search_settings import metric_name
 from tunevane.core.statistics import Floats
 from tunevane.errors import EvaluationFailedError, UnavailableError
 from tunevane.storage.blobs import BlobStore
@@ -103,7 +105,7 @@ class Meter:
                     raise
                 merged.warnings.append(f"the evaluation '{name}' failed and was skipped: {error}")
                 continue
-            for metric, value in result.metrics.values.items():
+            for metric, value in _values(result).items():
                 merged.values[callback.full_name(metric, self._model.name)] = value
             if result.HasField("per_query"):
                 with np.load(io.BytesIO(self._store.read(result.per_query)), allow_pickle=False) as values:
@@ -145,3 +147,12 @@ class Meter:
         callback, _ = evaluation
         name = callback.caption or self._model.name
         return self._evaluator.evaluate(request, name, callback.timeout_seconds, moment)
+
+
+def _values(result: wire.EvaluationResult) -> dict[str, float]:
+    """Returns the metrics of a result by plain name, those of other ways to search among them."""
+    found = dict(result.metrics.values)
+    for outcome in result.search:
+        found |= {metric_name(name, outcome.name): value for name, value in outcome.metrics.values.items()}
+        found[metric_name(SEARCH_RECALL, outcome.name)] = outcome.recall
+    return found
