@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -38,3 +40,18 @@ def test_lines() -> None:
     assert [line.endswith(" once") for line in lines].count(True) == 1
     told = [line.partition("tunevane.other ")[2] for line in lines[-3:]]
     assert told == ["slow seconds=3 run=runs/a epoch=0 plan='two words'", "done run=runs/a epoch=0", "outside"]
+
+
+def test_lines_for_those_who_collect_them() -> None:
+    environment = {**os.environ, "TUNEVANE_LOG_FORMAT": "json"}
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], check=True, capture_output=True, text=True, env=environment)
+    assert "swordfish" not in done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[0]["message"] == "hello name=two\nlines"
+    assert (lines[0]["level"], lines[0]["logger"]) == ("INFO", "tunevane.demo")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", lines[0]["time"])
+    assert lines[2]["exception"].startswith("Traceback")
+    slow, done_line, outside = lines[-3:]
+    assert (slow["message"], slow["run"], slow["epoch"], slow["plan"]) == ("slow seconds=3", "runs/a", 0, "two words")
+    assert (done_line["run"], "plan" in done_line) == ("runs/a", False)
+    assert "run" not in outside

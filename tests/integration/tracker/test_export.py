@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -40,10 +41,10 @@ from tunevane.api.type.v1.event_pb2 import (
     StepReported,
 )
 from tunevane.api.type.v1.metric_pb2 import Interval, MetricSet
-from tunevane.errors import ConfigurationError, DataFormatError, NotFoundError, UnavailableError
+from tunevane.errors import ConfigurationError, DataFormatError, NotFoundError, StorageFullError, UnavailableError
 from tunevane_tracker.config import TrackerConfig
 from tunevane_tracker.export import jsonl
-from tunevane_tracker.export.export import FORMATS, export
+from tunevane_tracker.export.export import FORMATS, Format, export
 from tunevane_tracker.export.source import Source, offline, remote
 from tunevane_tracker.runs import TrackedRun
 
@@ -318,6 +319,16 @@ def test_what_is_there_is_not_overwritten_by_accident_and_a_failure_leaves_nothi
     assert list(tmp_path.iterdir()) == [path]
     export(source([]), FORMATS["jsonl"], path, replace=True)
     assert path.read_text().startswith('{"run"')
+
+
+def test_a_full_disk_gets_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    def fill_up(_: Source, path: Path) -> None:
+        path.write_text("half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageFullError, match="is full; nothing was left of the export"):
+        export(source([]), Format(".any", fill_up), tmp_path / "run.any")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_runs_and_folders_get_a_sentence(served: Served, tmp_path: Path) -> None:
