@@ -10,7 +10,7 @@ from rich.text import Text
 from tunevane.api.type.v1 import metric_pb2
 from tunevane.core import explanation
 from tunevane.core.history import DecisionRecord, History
-from tunevane.core.numbers import decimals, fixed, together
+from tunevane.core.numbers import column, decimals, fixed
 
 _LOOKS = {"improved": "green", "not_improved": "dim", "stop": "yellow"}
 
@@ -19,16 +19,17 @@ def metrics_table(history: History) -> Table:
     """Shows each metric before and after fine-tuning, the change, and its interval where that is known."""
     table = Table(title="Retrieval metrics before and after fine-tuning", title_justify="left")
     table.add_column("metric", overflow="fold")
-    for column in ("before", "after", "change"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right", no_wrap=True)
     if history.intervals:
         level = next(iter(history.intervals.values())).confidence
         table.add_column(f"{level:.0%} interval", justify="right", no_wrap=True)
-    for name in sorted(history.after):
-        before, after = history.before.get(name), history.after[name]
+    names = sorted(history.after)
+    texts = column([(history.before.get(name), history.after[name]) for name in names])
+    for name, (before, after, change) in zip(names, texts, strict=True):
         interval = history.intervals.get(name)
-        cells: list[str | Text] = [name, *together(before, after)]
-        cells[3] = Text(str(cells[3]), style=_look(before, after, interval))
+        look = _look(history.before.get(name), history.after[name], interval)
+        cells: list[str | Text] = [name, before, after, Text(change, style=look)]
         if history.intervals:
             cells.append(Text(_interval(interval), style="dim"))
         table.add_row(*cells)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NOTHING = "–"
 """Stands for a value that there is not."""
@@ -54,14 +54,30 @@ def fixed(value: float | None, places: int, *, sign: bool = False) -> str:
     return plus + text
 
 
+Pair = tuple[float | None, float | None]
+"""A value before and after."""
+
+
 def together(before: float | None, after: float | None) -> tuple[str, str, str]:
     """Writes two values and the change from one to the other with the same number of decimals."""
-    change = None if before is None or after is None else after - before
+    return column([(before, after)])[0]
+
+
+def column(pairs: Sequence[Pair]) -> list[tuple[str, str, str]]:
+    """Writes values before and after, and the changes, all with the same number of decimals, as a table has them."""
+    changes = [_change(*pair) for pair in pairs]
+    places = decimals([each for pair in pairs for each in pair] + changes)
+    return [
+        (fixed(before, places), fixed(after, places), fixed(change, places, sign=True))
+        for (before, after), change in zip(pairs, changes, strict=True)
+    ]
+
+
+def _change(before: float | None, after: float | None) -> float | None:
+    if before is None or after is None:
+        return None
     # A change that is only rounding of the subtraction needs no digits.
-    if change is not None and before is not None and abs(change) <= 1e-12 * abs(before):
-        change = 0.0
-    places = decimals((before, after, change))
-    return fixed(before, places), fixed(after, places), fixed(change, places, sign=True)
+    return 0.0 if abs(after - before) <= 1e-12 * abs(before) else after - before
 
 
 def _power(value: float) -> int:

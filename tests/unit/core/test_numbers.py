@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunevane.core.numbers import decimals, fixed, number, together
+from tunevane.core.numbers import column, decimals, fixed, number, together
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,12 @@ def test_what_is_written_as_zero_is_zero(value: float, places: int) -> None:
 @given(st.lists(st.one_of(st.none(), st.floats()), max_size=5))
 def test_decimals_stay_within_reason(values: list[float | None]) -> None:
     assert 3 <= decimals(values) <= 6
+
+
+def test_a_column_has_the_decimals_of_its_smallest_value() -> None:
+    assert column([(0.178, 0.366), (0.0259, 0.025), (None, 0.5)]) == [
+        ("0.17800", "0.36600", "+0.18800"),
+        ("0.02590", "0.02500", "-0.00090"),
+        ("–", "0.50000", "–"),
+    ]
+    assert column([]) == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tunevane.api.type.v1.metric_pb2 import Interval
-from tunevane.core.numbers import decimals, fixed
-from tunevane_tracker.page.html import change, escape, look, number, percent, scrolling, typographic
+from tunevane.core.numbers import column, decimals, fixed
+from tunevane_tracker.page.html import escape, look, number, percent, scrolling, typographic
 from tunevane_tracker.page.outcome import metric_names, newest, short_names
 from tunevane_tracker.state import RunState
 
@@ -19,8 +19,9 @@ def before_after(state: RunState) -> str:
     shorts = short_names(names)
     sure = bool(intervals)
     rows = []
-    for name in names:
-        before, now, difference = change(state.before.get(name), values.get(name))
+    texts = column([(state.before.get(name), values.get(name)) for name in names])
+    for name, row in zip(names, texts, strict=True):
+        before, now, difference = (typographic(each) for each in row)
         style = look(state.before.get(name), values.get(name))
         interval = intervals.get(name)
         if interval is not None and interval.low <= 0 <= interval.high:
@@ -52,15 +53,15 @@ def before_after(state: RunState) -> str:
 def every_epoch(state: RunState) -> str:
     """Shows all values of all epochs, folded away."""
     names = metric_names(state)
-    numbers = sorted(set(state.by_epoch) | set(state.epochs))
-    if not numbers:
+    epochs = sorted(set(state.by_epoch) | set(state.epochs))
+    if not epochs:
         return ""
     shorts = short_names(names)
     places = {
         name: decimals([values.get(name) for values in (state.before, *state.by_epoch.values())]) for name in names
     }
     rows = [("before", None, None, state.before)] if state.before else []
-    for each in numbers:
+    for each in epochs:
         epoch = state.epochs.get(each)
         losses = (None, None) if epoch is None else (epoch.train_loss, epoch.val_loss)
         rows.append((str(each), *losses, state.by_epoch.get(each, {})))
