@@ -19,6 +19,7 @@ from tunevane.client.connection import Connection
 from tunevane.client.run import Run
 from tunevane.core import bundles, names, specs
 from tunevane.errors import BlobsMissingError, InvalidRequestError, NotFoundError, Problem, TunevaneError
+from tunevane.local.listening import ListenedRun, is_listener
 from tunevane.rpc.blob_client import Progress
 from tunevane.storage import datasets
 
@@ -107,7 +108,8 @@ def fit(
         batch_size: Rows per batch; None lets the service choose.
         loss: Registered name; None chooses by the kind of training set.
         learning_rate: Peak of the learning rate; None is the optimizer's default.
-        callbacks: In any order; they are not changed.
+        callbacks: In any order; they are not changed. Those that are not registered live in this process and hear
+            the moments of the run: they listen, and can neither measure nor decide.
         model_options: Options of the model, for example `{"max_seq_length": 32}`.
         loss_options: Options of the loss, for example `{"temperature": 0.05}`.
         optimizer_options: Options of the optimizer, for example `{"warmup": 0.1}`.
@@ -132,12 +134,15 @@ def fit(
     connection = _current(target)
     attach = _Attacher(connection, is_labeled)
     train, held_out = attach.train(train_data, eval_data, val_split, seed)
+    checked = [(_checked(each, n), f"callbacks[{n}]") for n, each in enumerate(callbacks)]
+    listeners = [each for each, field in checked if is_listener(each, field)]
+    remote = [each for each, _ in checked if not any(each is listener for listener in listeners)]
     rate = {} if learning_rate is None else {"lr": learning_rate}
     optimizer = {**rate, **(optimizer_options or {})}
     spec = run_pb2.RunSpec(
         model=_model(model, model_options or {}, connection),
         train_data=train,
-        callbacks=[to_component(_checked(each, n), attach) for n, each in enumerate(callbacks)],
+        callbacks=[to_component(each, attach) for each in remote],
         epochs=_whole(epochs, "epochs"),
         batch_size=0 if batch_size is None else _whole(batch_size, "batch_size"),
         seed=seed,
@@ -160,7 +165,8 @@ def fit(
     connection.trainer.CreateRun(request)
     request.validate_only = False
     attach.push(progress)
-    return Run(connection, connection.trainer.CreateRun(request).run.name)
+    made = connection.trainer.CreateRun(request).run.name
+    return ListenedRun(connection, made, listeners) if listeners else Run(connection, made)
 
 
 def _whole(value: object, field: str) -> int:
