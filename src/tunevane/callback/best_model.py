@@ -10,8 +10,9 @@ from typing import ClassVar, Literal
 from tunevane.callback.base import Callback, Decision, Measurements, State
 from tunevane.callback.noise import confidence_problems, values_by_query
 from tunevane.core.confidence import ConfidentSelection, ConfidentSelectionState
-from tunevane.core.decisions import BestModelRule, BestModelState
-from tunevane.core.monitor import direction
+from tunevane.core.conventions import Convention, Selects, selecting
+from tunevane.core.decisions import BestModelState
+from tunevane.core.monitor import Mode, direction
 from tunevane.errors import Problem
 
 
@@ -34,15 +35,45 @@ class BestModelCheckpoint(Callback):
     """When given, for example 0.95: the best epoch is the one with the best true quality as estimated from the values
     of every query at all epochs so far, and decisions carry an interval of this level."""
 
+    convention: Convention = "tunevane"
+    """Whose rule decides: our own, or that of another library to the letter (`like_keras` and the like set it)."""
+
+    @classmethod
+    def like_keras(
+        cls, monitor: str = "val_loss", *, mode: Literal["auto", "min", "max"] = "auto"
+    ) -> BestModelCheckpoint:
+        """Selects as `keras.callbacks.ModelCheckpoint(save_best_only=True)` does."""
+        return cls(monitor, mode, convention="keras")
+
+    @classmethod
+    def like_lightning(cls, monitor: str, *, mode: Literal["auto", "min", "max"] = "min") -> BestModelCheckpoint:
+        """Selects as `lightning.pytorch.callbacks.ModelCheckpoint(save_top_k=1)` does."""
+        return cls(monitor, mode, convention="lightning")
+
+    @classmethod
+    def like_transformers(
+        cls, monitor: str = "val_loss", *, mode: Literal["auto", "min", "max"] = "auto"
+    ) -> BestModelCheckpoint:
+        """Selects as `transformers.Trainer` does with `load_best_model_at_end=True`."""
+        return cls(monitor, mode, convention="transformers")
+
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the options."""
         if not (math.isfinite(self.min_delta) and self.min_delta >= 0):
             yield Problem("min_delta", f"must be finite and at least 0, not {self.min_delta}")
         yield from confidence_problems(self.confidence)
+        if self.convention != "tunevane":
+            for option, given in (("min_delta", self.min_delta != 0.0), ("confidence", self.confidence is not None)):
+                if given:
+                    yield Problem(option, f"is nothing that {self.convention} has; leave out one of the two")
 
-    def rule(self, metric: str) -> BestModelRule:
+    def rule(self, metric: str) -> Selects:
         """Returns the state machine for a metric by full name."""
-        return BestModelRule(direction(metric) if self.mode == "auto" else self.mode, self.min_delta)
+        return selecting(self.convention, self.direction(metric), self.min_delta)
+
+    def direction(self, metric: str) -> Mode:
+        """Tells which way is better for a metric by full name."""
+        return direction(metric) if self.mode == "auto" else self.mode
 
     def initial(self) -> State:
         """Returns what is remembered before the first epoch."""
@@ -61,7 +92,7 @@ class BestModelCheckpoint(Callback):
             _, conclusion = rule.step(BestModelState(), epoch, None)
             best = self.best_epoch(state) or None
             return state, Decision(self.key, conclusion.verdict, conclusion.reason, metric, value, best_epoch=best)
-        confident = ConfidentSelection(rule.mode, self.confidence, self.min_delta)
+        confident = ConfidentSelection(self.direction(metric), self.confidence, self.min_delta)
         learned, selected = confident.step(ConfidentSelectionState.from_json(state), values)
         decision = Decision(
             self.key,

@@ -27,6 +27,9 @@ class Conclusion:
     """The sentence a person reads; empty when there is nothing to say."""
 
 
+UNMEASURED = Conclusion("unmeasured", "The monitored metric was not measured this epoch")
+
+
 @dataclass(frozen=True)
 class EarlyStoppingState:
     """What early stopping remembers."""
@@ -71,7 +74,7 @@ class EarlyStoppingRule:
         if self.check_finite and train_loss is not None and not math.isfinite(train_loss):
             return state, Conclusion("stop", f"Training is stopping, the training loss is {train_loss}")
         if value is None:
-            return state, Conclusion("unmeasured", "The monitored metric was not measured this epoch")
+            return state, UNMEASURED
         reference = self.baseline
         if reference is None:
             reference = worst(self.mode) if state.best is None else state.best
@@ -111,7 +114,7 @@ class BestModelRule:
     def step(self, state: BestModelState, epoch: int, value: float | None) -> tuple[BestModelState, Conclusion]:
         """Takes one epoch's value; None when nothing measured it."""
         if value is None:
-            return state, Conclusion("unmeasured", "The monitored metric was not measured this epoch")
+            return state, UNMEASURED
         reference = worst(self.mode) if state.best is None else state.best
         if improves(value, reference, self.mode, self.min_delta):
             reason = f"Model improved from {figure(reference)} to {figure(value)}!"
