@@ -18,7 +18,14 @@ from tunevane.callback.components import component, to_component
 from tunevane.client.connection import Connection
 from tunevane.client.run import Run
 from tunevane.core import bundles, names, specs
-from tunevane.errors import BlobsMissingError, InvalidRequestError, NotFoundError, Problem, TunevaneError
+from tunevane.errors import (
+    BlobsMissingError,
+    DataFormatError,
+    InvalidRequestError,
+    NotFoundError,
+    Problem,
+    TunevaneError,
+)
 from tunevane.local.listening import ListenedRun, is_listener
 from tunevane.rpc.blob_client import Progress
 from tunevane.storage import datasets
@@ -212,7 +219,10 @@ class _Attacher:
             if named is not None:
                 return named
         labelled = self._is_labeled if option in ("train_data", "eval_data") else True
-        bundle = datasets.write(data, self._connection.store, is_labeled=labelled)
+        try:
+            bundle = datasets.write(data, self._connection.store, is_labeled=labelled)
+        except DataFormatError as error:
+            raise DataFormatError([Problem(option, str(error))]) from None
         self._bundles.append(bundle)
         return bundle
 

@@ -62,6 +62,9 @@ class SteeringCallback(TrainerCallback):
         """Asks the trainer to log, because what it logs is the loss of the epoch's last steps."""
         self._epoch_is_over = True
         control.should_log = True
+        if state.global_step == self._last_step and not self._waits_for_validation:
+            # Every step has been logged, so the trainer will not log again.
+            self._end_epoch(state, control, None)
 
     def on_log(
         self,
