@@ -34,11 +34,10 @@ def test_there_are_pages_with_snippets() -> None:
 @pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode at the start of training")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_snippets_of_a_page_run(
-    services: Stack, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    services: Stack, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNEVANE_TARGET", services.trainer)
     space: dict[str, object] = {"__name__": page.stem}
     for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         exec(compile(snippet, str(page), "exec"), space)
-    assert capsys.readouterr().out
