@@ -321,6 +321,19 @@ def test_what_is_there_is_not_overwritten_by_accident_and_a_failure_leaves_nothi
     assert path.read_text().startswith('{"run"')
 
 
+def test_a_folder_with_other_files_is_never_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    export(source(EVENTS[:3]), FORMATS["tensorboard"], folder)
+    export(source(EVENTS), FORMATS["tensorboard"], folder, replace=True)
+    (file,) = folder.rglob("events.out.tfevents.*")
+    (folder / "thesis.tex").write_text("mine")
+    for name in ("tensorboard", "jsonl"):
+        with pytest.raises(ConfigurationError, match="a folder with other files in it"):
+            export(source(EVENTS), FORMATS[name], folder, replace=True)
+    assert file.exists()
+    assert (folder / "thesis.tex").read_text() == "mine"
+
+
 def test_a_full_disk_gets_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     def fill_up(_: Source, path: Path) -> None:
         path.write_text("half of it")

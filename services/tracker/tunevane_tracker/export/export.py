@@ -78,6 +78,10 @@ def export(source: Source, chosen: Format, path: Path, *, replace: bool = False)
     """
     if path.exists() and not replace:
         raise ConfigurationError(f"{path} exists already; choose another --output, or overwrite it with --force")
+    if path.is_dir() and not _holds_only(path, "events.out.tfevents."):
+        raise ConfigurationError(
+            f"{path} is a folder with other files in it, which are not removed; choose another --output"
+        )
     try:
         with tempfile.TemporaryDirectory(prefix=".tunevane-", dir=path.parent) as folder:
             made = Path(folder) / "made"
@@ -91,3 +95,8 @@ def export(source: Source, chosen: Format, path: Path, *, replace: bool = False)
         if error.errno == errno.ENOSPC:
             raise StorageFullError(f"the disk of {path.parent} is full; nothing was left of the export") from error
         raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _holds_only(folder: Path, beginning: str) -> bool:
+    """Tells whether the name of every file below a folder begins like this."""
+    return all(each.name.startswith(beginning) for each in folder.rglob("*") if not each.is_dir())
