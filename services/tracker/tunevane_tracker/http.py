@@ -44,6 +44,9 @@ MAX_STREAMS = 100
 LOOK_SECONDS = 0.4
 """How often a watched page is looked at for news."""
 
+MAKING_SHARE = 10.0
+"""How many times longer the pause after making a page is than making it took."""
+
 RENEW_SECONDS = 5.0
 """How often it is made anew without news: times pass, and mirrors catch up. Also shows that the reader is there."""
 
@@ -211,15 +214,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tell(self, path: str, query: Query, version: str) -> None:
         site, sent, stamp, made = self.served.site, dict[str, str](), object(), float("-inf")
+        pause = 0.0
         self._write("retry: 1000\n\n")
-        while not self.served.closing.is_set():
+        while not self.served.closing.wait(pause):
+            pause = LOOK_SECONDS
             now = time.monotonic()
             current = site.stamp(path, query)
             if current == stamp and now - made < RENEW_SECONDS:
-                self.served.closing.wait(LOOK_SECONDS)
                 continue
             stamp, made = current, now
             page = site.page(path, query)
+            # A page that takes long to make is made less often.
+            pause = max(LOOK_SECONDS, MAKING_SHARE * (time.monotonic() - now))
             if page.version == version:
                 # The reader has all of it; a comment shows whether there still is a reader.
                 self._write(":\n\n")

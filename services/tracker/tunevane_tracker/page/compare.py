@@ -18,6 +18,7 @@ MAX_RUNS = 8
 """More curves than this in one picture cannot be told apart."""
 
 MAX_CURVES = 12
+LEFT = ' class="text"'
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,17 @@ def _overview(sides: Sequence[Side]) -> str:
         rows.append(
             f'<tr><th scope="row"><i class="swatch s{number_}" aria-hidden="true"></i>'
             f'<a href="/runs/{quote(side.name)}">{foreign(side.name)}</a></th>'
-            f"<td>{pill(side.state.status)}</td><td>{before}</td><td><b>{now}</b></td>"
+            f'<td class="text">{pill(side.state.status)}</td><td>{before}</td><td><b>{now}</b></td>'
             f'<td class="{found.look if found else "soft"}">{difference}</td>'
             f"<td>{kept_epoch(side.state) or '–'}</td><td>{without if len(sides) > 2 else ''}</td></tr>"
         )
     deciding = {deciding_metric(side.state) for side in sides} - {""}
     what = f" ({escape(deciding.pop())})" if len(deciding) == 1 else ""
     heads = ("Run", "State", "Before", "Now", f"Change{what}", "Kept epoch")
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads) + '<th><span class="unseen">Leave out</span></th>'
+    head = (
+        "".join(f'<th scope="col"{LEFT if each == "State" else ""}>{each}</th>' for each in heads)
+        + '<th><span class="unseen">Leave out</span></th>'
+    )
     table = f'<table><caption class="unseen">Runs</caption><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
     return scrolling("Runs", table + "</table>")
 
