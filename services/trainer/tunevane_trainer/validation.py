@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from tunevane import plugins
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import component_pb2, evaluation_pb2
-from tunevane.callback import EvaluationCallback, WiSEFTCallback
-from tunevane.callback.components import from_component, options_of
-from tunevane.callback.schedule import Schedule
+from tunevane.callback import Callback, EvaluationCallback, WiSEFTCallback, compatibility
+from tunevane.callback.components import attempt, options_of
 from tunevane.core import bundles, specs
 from tunevane.errors import InvalidRequestError, Problem
 from tunevane.nn import models
@@ -18,6 +17,12 @@ from tunevane_trainer.training.optimizers import OPTIMIZERS
 
 DEFAULT_EPOCHS = 5
 MAX_EPOCHS = 100_000
+
+TWO_TOWERS = "text-to-image"
+"""What models of two towers compare."""
+
+TOWERS = ("text", "image")
+"""Their names."""
 
 
 def check(spec: run_pb2.RunSpec) -> None:
@@ -94,40 +99,34 @@ def _check_optimizer(component: component_pb2.Component, field: str) -> None:
 
 
 def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
-    built, whole = [], True
+    built: list[Callback | None] = []
     for position, component in enumerate(spec.callbacks):
-        try:
-            built.append(from_component(component, f"callbacks[{position}]"))
-        except InvalidRequestError as error:
-            whole = False
-            yield from error.problems
-    if whole:
-        try:
-            Schedule(built, spec.model.name, with_val_loss=spec.HasField("eval_data"))
-        except InvalidRequestError as error:
-            yield from error.problems
-        evaluations = [(n, each) for n, each in enumerate(built) if isinstance(each, EvaluationCallback)]
-        for position, callback in enumerate(built):
-            if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not evaluations:
-                yield Problem(
-                    f"callbacks[{position}].alpha", "'sweep' needs an EvaluationCallback to choose by; add one"
-                )
-        for position, evaluation in evaluations:
-            yield from _towers(spec.model.name, evaluation, f"callbacks[{position}]")
+        callback, found = attempt(component, f"callbacks[{position}]")
+        built.append(callback)
+        yield from found
+    losses = compatibility.losses(with_val_loss=spec.HasField("eval_data"))
+    yield from compatibility.problems(built, spec.model.name, losses)
+    evaluations = [(n, each) for n, each in enumerate(built) if isinstance(each, EvaluationCallback)]
+    for position, callback in enumerate(built):
+        if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not evaluations and None not in built:
+            yield Problem(f"callbacks[{position}].alpha", "'sweep' needs an EvaluationCallback to choose by; add one")
+    for position, evaluation in evaluations:
+        yield from _towers(spec.model.name, evaluation, f"callbacks[{position}]")
 
 
 def _towers(model: str, evaluation: EvaluationCallback, field: str) -> Iterator[Problem]:
     """Checks which of a model's towers an evaluation names, where there are two."""
     if model not in plugins.names("models"):
         return
-    two = any(pair.strip() == "text-to-image" for pair in models.find(model).task.split(","))
-    if two and evaluation.model is None:
+    tasks = {task.strip() for task in models.find(model).task.split(",")}
+    # A user's folder may have two towers or not, which is known once it is built.
+    if tasks == {TWO_TOWERS} and evaluation.model is None:
         yield Problem(f"{field}.model", f"is needed: '{model}' has two towers; give model='text' or 'image'")
     for option in ("model", "index_model"):
         chosen = getattr(evaluation, option)
         if chosen is None:
             continue
-        if not two:
+        if TWO_TOWERS not in tasks:
             yield Problem(f"{field}.{option}", f"'{model}' has one tower, so there is nothing to choose; leave it out")
-        elif chosen not in ("text", "image"):
+        elif chosen not in TOWERS:
             yield Problem(f"{field}.{option}", f"must be 'text' or 'image', not '{chosen}'")

@@ -75,7 +75,7 @@ def test_an_evaluation_that_cannot_work_is_refused(options: Mapping[str, object]
 
 
 def test_a_model_of_two_towers_needs_to_know_which_encodes_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = replace(models.find("minilm"), task="text-to-text, text-to-image")
+    two = replace(models.find("minilm"), task="text-to-image")
     monkeypatch.setattr(models, "find", lambda name: two)
     assert problems(("evaluation", {})) == {
         "callbacks[0].model": "is needed: 'minilm' has two towers; give model='text' or 'image'"
@@ -85,6 +85,9 @@ def test_a_model_of_two_towers_needs_to_know_which_encodes_the_queries(monkeypat
     }
     assert problems(("evaluation", {"model": "text"})) == {}
     assert problems(("evaluation", {"model": "text", "index_model": "image", "multi_modal": True})) == {}
+    folder = replace(two, task="text-to-text, text-to-image")
+    monkeypatch.setattr(models, "find", lambda name: folder)
+    assert problems(("evaluation", {})) == problems(("evaluation", {"model": "text"})) == {}
 
 
 def test_other_ways_to_search_can_be_monitored() -> None:
