@@ -8,7 +8,7 @@ from google.protobuf import json_format, struct_pb2
 
 from tunevane import plugins
 from tunevane.api.type.v1 import blob_pb2, component_pb2
-from tunevane.callback.base import Callback
+from tunevane.callback.base import Callback, Measures
 from tunevane.core import specs
 from tunevane.errors import InvalidRequestError, Problem
 
@@ -53,9 +53,22 @@ def from_component(message: component_pb2.Component, field: str) -> Callback:
         InvalidRequestError: Lists an unknown name, or every option that does not fit.
 
     """
+    built, found = attempt(message, field)
+    if built is None or found:
+        raise InvalidRequestError(found)
+    return built
+
+
+def attempt(message: component_pb2.Component, field: str) -> tuple[Callback | None, list[Problem]]:
+    """Builds the callback that a message states, as far as possible.
+
+    Returns:
+        The callback, None where it cannot be made or not be asked what it measures; and everything that is wrong.
+
+    """
     known = plugins.names("callbacks")
     if message.name not in known:
-        raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("callback", message.name, known))])
+        return None, [Problem(f"{field}.name", specs.unknown("callback", message.name, known))]
     cls = plugins.load("callbacks", message.name)
     assert isinstance(cls, type)
     assert issubclass(cls, Callback)
@@ -64,11 +77,10 @@ def from_component(message: component_pb2.Component, field: str) -> Callback:
         for name in message.attachments
         if name not in cls.attachments
     ]
-    options: dict[str, object] = {**options_of(message), **dict(message.attachments)}
-    try:
-        built = specs.build(cls, options, field)
-    except InvalidRequestError as error:
-        raise InvalidRequestError([*found, *error.problems]) from None
-    if found:
-        raise InvalidRequestError(found)
-    return built
+    made, wrong = specs.attempt(cls, {**options_of(message), **dict(message.attachments)}, field)
+    found += wrong
+    return (None if found and _measures(made) else made), found
+
+
+def _measures(callback: object) -> bool:
+    return isinstance(callback, Measures)

@@ -5,9 +5,9 @@ measure -> decide -> record at each epoch end; select -> refine -> measure "afte
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from tunevane.callback import compatibility
 from tunevane.callback.base import (
     Callback,
     Decides,
@@ -21,7 +21,7 @@ from tunevane.callback.base import (
 )
 from tunevane.callback.best_model import BestModelCheckpoint
 from tunevane.core.monitor import resolve
-from tunevane.errors import InvalidRequestError, Problem
+from tunevane.errors import InvalidRequestError
 
 States = Mapping[str, State]
 """What every decider remembers, by callback key."""
@@ -45,53 +45,17 @@ class Schedule:
         given = list(callbacks)
         self._model_name = model_name
         self._callbacks: Sequence[Callback] = sorted(given, key=lambda callback: callback.key)
-        self.losses = ("train_loss", "val_loss") if with_val_loss else ("train_loss",)
-        found = list(self._clashes(given))
-        measured = self.measured
-        self._metric_of: dict[str, str] = {}
-        for position, callback in enumerate(given):
-            if isinstance(callback, Decides):
-                try:
-                    self._metric_of[callback.key] = resolve(callback.monitor, measured)
-                except ValueError as error:
-                    hint = "; give eval_data, or monitor one of those" if callback.monitor == "val_loss" else ""
-                    found.append(Problem(f"callbacks[{position}].monitor", f"{error}{hint}"))
-                    continue
-                metric = self._metric_of[callback.key]
-                if isinstance(callback, KnowsNoise) and callback.confidence is not None and metric in self.losses:
-                    found.append(Problem(f"callbacks[{position}].confidence", self._without_queries(metric)))
+        self.losses = compatibility.losses(with_val_loss=with_val_loss)
+        found = list(compatibility.problems(given, model_name, self.losses))
         if found:
             raise InvalidRequestError(found)
-
-    def _clashes(self, given: Sequence[Callback]) -> Iterator[Problem]:
-        seen: dict[str, int] = {}
-        for position, callback in enumerate(given):
-            first = seen.setdefault(callback.key, position)
-            if first != position:
-                hint = "; give each evaluation its own caption" if isinstance(callback, Measures) else ""
-                yield Problem(f"callbacks[{position}]", f"'{callback.key}' is there already, at {first}{hint}")
-        for name, times in Counter(self.measured).items():
-            if times > 1 and len(seen) == len(given):
-                yield Problem("callbacks", f"{times} callbacks measure '{name}'; give each evaluation its own caption")
-        for kind in (BestModelCheckpoint, Refines):
-            if sum(isinstance(callback, kind) for callback in given) > 1:
-                word = "BestModelCheckpoint" if kind is BestModelCheckpoint else "WiSEFTCallback"
-                yield Problem("callbacks", f"a run can have one {word}, and this one has several")
-
-    def _without_queries(self, loss: str) -> str:
-        metrics = [name for name in self.measured if name not in self.losses]
-        offer = (
-            f"monitor one of: {', '.join(metrics)}" if metrics else "add an EvaluationCallback and monitor its metric"
-        )
-        return f"needs a retrieval metric, which has a value for every query, and '{loss}' has none; {offer}"
+        measured = self.measured
+        self._metric_of = {callback.key: resolve(callback.monitor, measured) for callback in self.deciders}
 
     @property
     def measured(self) -> list[str]:
         """Lists the full names of everything that the run measures at an epoch end."""
-        names = list(self.losses)
-        for callback in self.measurers:
-            names.extend(callback.measured(self._model_name))
-        return names
+        return compatibility.measured(self._callbacks, self._model_name, self.losses)
 
     @property
     def measurers(self) -> list[Measures]:

@@ -30,6 +30,18 @@ def build(cls: type[T], options: Mapping[str, object], field: str) -> T:
         InvalidRequestError: Lists every unknown, missing, mistyped or impossible option.
 
     """
+    made, found = attempt(cls, options, field)
+    if made is None or found:
+        raise InvalidRequestError(found)
+    return made
+
+
+def attempt(cls: type[T], options: Mapping[str, object], field: str) -> tuple[T | None, list[Problem]]:
+    """Makes an instance as `build` does, as far as possible.
+
+    Returns:
+        The instance, None where options are unknown, missing or mistyped; and everything that is wrong.
+    """
     found: list[Problem] = []
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]  # T is a dataclass
@@ -47,12 +59,9 @@ def build(cls: type[T], options: Mapping[str, object], field: str) -> T:
         if missing and name not in options:
             found.append(Problem(f"{field}.{name}", "is required"))
     if found:
-        raise InvalidRequestError(found)
+        return None, found
     made = cls(**values)
-    found.extend(check(made, field))
-    if found:
-        raise InvalidRequestError(found)
-    return made
+    return made, list(check(made, field))
 
 
 def check(made: object, field: str) -> Iterator[Problem]:

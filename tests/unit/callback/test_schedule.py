@@ -19,13 +19,14 @@ from tunevane.callback import (
     TrainingCheckpoint,
     WandBLogger,
     WiSEFTCallback,
+    compatibility,
 )
 from tunevane.callback.base import Measurements
-from tunevane.callback.components import component, from_component, to_component
+from tunevane.callback.components import attempt, component, from_component, to_component
 from tunevane.callback.events import decision_event
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
-from tunevane.errors import InvalidRequestError
+from tunevane.errors import InvalidRequestError, Problem
 
 BUNDLE = bundles.make({"items.jsonl": blob_pb2.BlobRef(blake3="a" * 64, size_bytes=3)})
 
@@ -135,6 +136,8 @@ def test_a_callback_survives_the_wire() -> None:
         EarlyStopping(monitor="ndcg@10", patience=4, min_delta=0.25, baseline=0.5),
         BestModelCheckpoint(monitor="loss", mode="min"),
         BestModelCheckpoint(monitor="ndcg@10", min_delta=0.01, confidence=0.9),
+        BestModelCheckpoint.like_lightning("loss"),
+        EarlyStopping.like_keras("loss", baseline=0.5),
         TrainingCheckpoint(last_k_epochs=3),
         WiSEFTCallback(alpha=0.0),
         WandBLogger(wandb_args={"project": "x"}),
@@ -150,12 +153,49 @@ def test_everything_wrong_is_said_at_once_each_naming_its_field() -> None:
     assert [problem.field for problem in caught.value.problems] == ["callbacks[2].patience", "callbacks[2].min_delta"]
 
 
+def test_callbacks_that_fit_are_checked_against_each_other_even_where_one_does_not_fit() -> None:
+    messages = [
+        component("evaluation", {"limit": 0}, {"query_data": BUNDLE}),
+        component("early-stopping", {"patience": 0, "monitor": "train_loss", "confidence": 0.9}),
+        component("best-model-checkpoint", {}),
+        component("best-model-checkpoint", {"monitor": "ndcg@10"}),
+        component("training-checkpoint", {"last_k_epoch": 1}),
+    ]
+    found: list[Problem] = []
+    built = []
+    for position, message in enumerate(messages):
+        callback, problems = attempt(message, f"callbacks[{position}]")
+        built.append(callback)
+        found += problems
+    found += compatibility.problems(built, "minilm", compatibility.losses(with_val_loss=False))
+    assert [problem.field for problem in found] == [
+        "callbacks[0].limit",
+        "callbacks[1].patience",
+        "callbacks[4].last_k_epoch",
+        "callbacks[3]",
+        "callbacks",
+        "callbacks[1].confidence",
+        # Whether anything measures ndcg@10 depends on the evaluation, but nothing else could measure a loss.
+        "callbacks[2].monitor",
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
         (component("erly-stopping", {}), "did you mean 'early-stopping'"),
         (component("early-stopping", {"pacience": 1}), "did you mean 'patience'"),
         (component("early-stopping", {"patience": 1.5}), "must be a whole number"),
+        (
+            component("early-stopping", {"convention": "lightning", "baseline": 1}),
+            "is nothing that lightning",
+        ),
+        (component("early-stopping", {"convention": "keras", "confidence": 0.9}), "confidence: is nothing that keras"),
+        (component("early-stopping", {"convention": "keras", "patience": -1}), "must be at least 0, not -1"),
+        (
+            component("best-model-checkpoint", {"convention": "keras", "min_delta": 1}),
+            "is nothing that keras",
+        ),
         (component("early-stopping", {"confidence": 1}), "confidence: must lie between 0 and 1, for example 0.95"),
         (component("best-model-checkpoint", {"confidence": 0}), "confidence: must lie between 0 and 1"),
         (component("early-stopping", {"mode": "up"}), "must be one of 'auto', 'min', 'max'"),
