@@ -115,7 +115,7 @@ def build() -> dashboard.Dashboard:
     made.with_panel(
         number(
             "Evaluations remembered",
-            "Share of the requests that were answered without computing anything, within the time shown.",
+            "Share of the requests that were answered without computing anything, since the evaluators were started.",
             "percentunit",
             Query(
                 'sum(tunevane_evaluations_total{outcome=~"remembered|joined"})'
@@ -270,12 +270,13 @@ def build() -> dashboard.Dashboard:
     made.with_panel(
         chart(
             "Cache hits",
-            "Share of the look-ups that found something: whole results, the warm model, its weights, token ids.",
+            "Share of the look-ups that found something: whole results, the warm model, its weights, and features, that"
+            " is, token ids and scaled images.",
             "percentunit",
             Query(f"{HITS} / ({HITS} + {MISSES} > 0)", "{{cache}}"),
             span=8,
             height=9,
-            colors={"result": GREEN, "model": BLUE, "weights": ORANGE, "tokens": PURPLE},
+            colors={"result": GREEN, "model": BLUE, "weights": ORANGE, "features": PURPLE},
             lowest=0,
         ).max(1)
     )

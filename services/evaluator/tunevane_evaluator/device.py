@@ -123,7 +123,7 @@ class Device:
             self._encoder, self._built, self._loaded = None, b"", b""
             model = models.build(request.model, self._store)
             self._encoder = Encoder(
-                model.to(device.choose(self._config.device)), lambda hit: self._metrics.looked_up("tokens", hit=hit)
+                model.to(device.choose(self._config.device)), lambda hit: self._metrics.looked_up("features", hit=hit)
             )
             self._built = wanted
         encoder = self._encoder

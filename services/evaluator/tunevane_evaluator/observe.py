@@ -25,8 +25,8 @@ STEPS = ("queue", "load", "read", "encode", "store", "search", "score", "verify"
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 """Upper ends of the buckets: from a remembered model to a million documents."""
 
-Cache = Literal["result", "model", "weights", "tokens"]
-CACHES: tuple[Cache, ...] = ("result", "model", "weights", "tokens")
+Cache = Literal["result", "model", "weights", "features"]
+CACHES: tuple[Cache, ...] = ("result", "model", "weights", "features")
 
 OUTCOMES = ("computed", "joined", "remembered", "refused", "invalid", "missing", "failed", "unavailable", "cancelled")
 """How a request ends: the first three with a result."""

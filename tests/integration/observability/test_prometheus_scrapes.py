@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from support.stack import local_services
 from support.waits import eventually
 from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WandBLogger
 from tunevane.local.supervisor import free_ports
+from tunevane_tracker.export import jsonl
 
 RULES = FOLDER.parent / "rules" / "tunevane.yaml"
 WORDS = ["cat", "dog", "house", "car", "tree", "river", "mountain", "book"]
@@ -55,6 +57,9 @@ class Scraped:
 
     log: str
     """What the services wrote."""
+
+    run: tunevane.Run
+    """The run."""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
                 # Two scrapes later there are rates of everything.
                 then = time.time()
                 eventually(lambda: server.has(f"min(timestamp(up)) > {then + 1.5}"))
-                yield Scraped(server, begin, urls, (home / "stack.log").read_text())
+                yield Scraped(server, begin, urls, (home / "stack.log").read_text(), run)
     finally:
         for name, value in before.items():
             if value is None:
@@ -169,7 +174,7 @@ def test_what_prometheus_holds_is_what_happened(scraped: Scraped) -> None:
     assert list(server.now('tunevane_evaluations_total{outcome="remembered"}').values()) == [1.0]
     assert list(server.now("tunevane_evaluation_documents_total").values()) == [4.0 * len(INDEX)]
     assert list(server.now('tunevane_evaluation_seconds_count{step="encode"}').values()) == [4.0]
-    assert server.has('tunevane_evaluation_cache_hits_total{cache="tokens"} > 0')
+    assert server.has('tunevane_evaluation_cache_hits_total{cache="features"} > 0')
     assert list(server.now("tunevane_evaluation_queue_depth").values()) == [0.0]
     assert list(server.now("sum(tunevane_trainer_worker_starts_total)").values()) == [1.0]
     assert list(server.now("sum(tunevane_trainer_worker_restarts_total)").values()) == [0.0]
@@ -186,3 +191,13 @@ def test_log_lines_of_evaluations_name_run_and_epoch(scraped: Scraped) -> None:
         assert words["epoch"] == str(epoch)
         assert words["documents"] == str(len(INDEX))
         assert float(words["encode_seconds"]) > 0
+
+
+def test_the_run_is_exported_from_the_tracker_of_this_machine(scraped: Scraped, tmp_path: Path) -> None:
+    words = ["tracker", "export", scraped.run.name, "--output", str(tmp_path / "run.jsonl")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tunevane", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    exported = [event.SerializeToString(deterministic=True) for event in jsonl.read(tmp_path / "run.jsonl")]
+    assert exported == [event.SerializeToString(deterministic=True) for event in scraped.run.events()]
