@@ -30,12 +30,18 @@ install: $(VENV)/ready  ## Install everything into .venv.
 demo: $(VENV)/ready  ## Fine-tune a real model on real data, steered by retrieval metrics.
 	$(BIN)/python examples/emoji_names/run.py $(ARGS)
 
+# The oldest wandb that we allow; the tests of its sink run with it, too.
+$(VENV)-wandb-oldest/ready: $(VENV)/ready
+	@rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --target $(@D) wandb==0.27.0
+	@touch $@
+
 .PHONY: test
-test: check  ## Check style, types and contracts, then run all tests.
+test: check $(VENV)-wandb-oldest/ready  ## Check style, types and contracts, then run all tests.
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: nightly
-nightly: $(VENV)/ready  ## Run the long forms of the tests.
+nightly: $(VENV)/ready $(VENV)-wandb-oldest/ready  ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 .PHONY: check
@@ -77,4 +83,4 @@ bench: $(VENV)/ready  ## Measure ours against the peers.
 
 .PHONY: clean
 clean:  ## Remove what was installed and built.
-	rm -rf $(VENV) .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-wandb-oldest .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,32 +1,31 @@
-"""Against a stand-in server, Weights & Biases has every row once and in order, whatever dies in between."""
+"""Against a stand-in server, Weights & Biases has the whole run once and in order, with the oldest and newest wandb."""
 
 from __future__ import annotations
 
+import getpass
+import json
 import logging
 import os
 import sqlite3
 import stat
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from support.tracker_events import whole_run
-from support.tracker_service import eventually, kill_wandb, tracker
+from support import wandb_versions
+from support.tracker_events import NDCG, numbered, whole_run
+from support.tracker_service import UID, eventually, kill_wandb, tracker
+from support.wandb_runs import CONFIG, EXAMPLES, RUN, STEPS, expected, settings, with_examples
 from support.wandb_server import ANONYMOUS_KEY, Fault, WandbServer, wandb_server
-from tunevane_tracker.config import TrackerConfig
-from tunevane_tracker.sinks.wandb.rows import Rows
+from tunevane.api.type.v1.event_pb2 import Event, LogWritten, RunStarted
+from tunevane_tracker import service
+from tunevane_tracker.delivery import Delivery
 
 pytest.importorskip("wandb")
 
-RUN = whole_run(3)
-CONFIG = {"model": "minilm", "callbacks": [{"name": "wandb-logger", "options": {"metrics_logger_step": "batch"}}]}
-STEPS = [
-    command.sequence
-    for rows in [Rows({"metrics_logger_step": "batch"})]
-    for event in RUN
-    for command in rows.commands(event)
-    if command.op == "row"
-]
+KEY = "k" * 40
 
 
 @pytest.fixture(autouse=True)
@@ -34,22 +33,53 @@ def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-def settings(folder: Path, server: WandbServer) -> TrackerConfig:
-    return TrackerConfig(
-        port=0,
-        http_port=0,
-        state_dir=folder,
-        wandb_base_url=server.url,
-        wandb_transmit_seconds=1.0,
-        wandb_finish_seconds=10,
-    )
+    monkeypatch.setattr(service, "Delivery", partial(Delivery, first_wait_seconds=0.1))
 
 
 def steps(server: WandbServer) -> list[int]:
-    with server.lock:
-        return [row["_step"] for rows in server.history.values() for row in rows]
+    return [row["_step"] for row in server.rows(UID)]
+
+
+@pytest.mark.parametrize("which", wandb_versions.VERSIONS)
+def test_all_of_a_run_is_there_with_either_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    version = wandb_versions.use(which, monkeypatch)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    run = [*with_examples(whole_run(3))]
+    with wandb_server(accounts={KEY}) as server, tracker(settings(tmp_path, server)) as served:
+        served.publish(run[:12], CONFIG)
+        assert server.first_row.wait(30)
+        kill_wandb()
+        served.publish(run[12:])
+        eventually(lambda: served.delivered("wandb") == len(run), 60.0)
+        assert 'tunevane_tracker_sink_restarts_total{sink="wandb"} 1.0' in served.get("/metrics")[1]
+        assert server.operations[-1] == "RunResumeStatus", "after the end the server is asked whether it has all rows"
+    tables = ("examples/before", "examples/after")
+    rows = server.rows(UID)
+    assert [{name: value for name, value in row.items() if name not in tables} for row in rows] == expected(run)
+    assert [name for row in rows for name in tables if name in row] == list(tables)
+    shown = next(row["examples/after"] for row in rows if "examples/after" in row)
+    assert (shown["_type"], shown["ncols"], shown["nrows"]) == ("table-file", 7, 2)
+    texts = [match["text"] for match in EXAMPLES["minilm"]["queries"][0]["results"]]  # type: ignore[attr-defined, index]
+    assert any(all(text in body for text in texts) and '"columns"' in body for body in server.bodies)
+    (summary,) = server.summaries.values()
+    assert summary[f"before/{NDCG}"] == 0.5
+    assert summary[f"after/{NDCG}"] == 0.53
+    assert (summary["status"], summary["kept_epoch"]) == ("succeeded", 3)
+    assert list(server.complete.values()) == [0]
+    assert "Model improved to 0.53!" in [row.get("decisions/best-model-checkpoint/reason") for row in rows]
+    sent = [json.loads(variables["config"]) for operation, variables in server.requests if operation == "UpsertBucket"]
+    assert {config["_wandb"]["value"]["cli_version"] for config in sent} == {version}
+    assert all(config["model"]["value"] == "minilm" for config in sent)
+    # The protocol's numbers: 1 a name, 2 a pattern, 5 the number of the axis among these.
+    axes = max((config["_wandb"]["value"]["m"] for config in sent), key=len)
+    over = {axis["2"]: axes[axis["5"] - 1]["1"] for axis in axes if "2" in axis}
+    assert over == {
+        "train/*": "train/global_step",
+        "lr/*": "train/global_step",
+        "val/*": "epoch",
+        "metrics/*": "epoch",
+        "decisions/*": "epoch",
+    }
 
 
 def test_an_anonymous_run_is_mirrored_and_its_key_stays_secret(
@@ -62,29 +92,47 @@ def test_an_anonymous_run_is_mirrored_and_its_key_stays_secret(
         eventually(lambda: served.delivered("wandb") == len(RUN))
         shown = [served.get(path)[1] for path in ("/metrics", "/runs", "/runs/some-run")]
         notices += served.publish([]).notices
-        assert server.operations[-1] == "RunResumeStatus", "after the end the server is asked whether it has all rows"
     assert steps(server) == STEPS
-    (line,) = (line for line in notices if line.startswith("View run at "))
-    if server.url in line:
-        assert line.endswith(f"?apiKey={ANONYMOUS_KEY}"), "the claim link belongs to the run's own log"
+    assert sum(line.startswith("View run at ") for line in notices) == 1
+    (claim,) = (line for line in notices if server.url in line)
+    assert claim.endswith(f"?apiKey={ANONYMOUS_KEY}"), "the claim link belongs to the run's own log"
     assert not any(ANONYMOUS_KEY in text for text in [*shown, caplog.text])
     assert 'tunevane_tracker_wandb_mode{mode="anonymous"} 1.0' in shown[0]
     assert stat.S_IMODE((folder / "wandb" / "anonymous.json").stat().st_mode) == 0o600
     logs = [path.read_text(errors="replace") for path in (folder / "wandb").rglob("*.log")]
     assert not any(ANONYMOUS_KEY in text for text in logs)
-    assert not any(os.uname().nodename in body for body in server.bodies)
 
 
-def test_a_killed_process_and_a_lost_answer_double_nothing(tmp_path: Path) -> None:
-    with wandb_server(faults=[Fault("file_stream", "lose")]) as server, tracker(settings(tmp_path / "state", server)) as served:
+def test_nothing_about_the_machine_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SECRET", "s3cr3t-of-the-shell")
+    with wandb_server() as server, tracker(settings(tmp_path / "state", server)) as served:
+        served.publish(RUN, CONFIG)
+        eventually(lambda: served.delivered("wandb") == len(RUN))
+    secrets = [
+        os.uname().nodename,
+        os.uname().release,
+        str(tmp_path),
+        str(Path.cwd()),
+        sys.prefix,
+        sys.executable,
+        "s3cr3t-of-the-shell",
+    ]
+    # A user called "user" would be found in anything.
+    secrets += [name for name in [getpass.getuser()] if name not in {"root", "user"}]
+    found = [secret for secret in secrets for body in server.bodies if secret in body]
+    assert found == []
+    assert all(variables.get("host") in (None, "tunevane") for _, variables in server.requests)
+
+
+def test_an_upload_that_the_server_ended_silently_is_noticed_at_the_end(tmp_path: Path) -> None:
+    # wandb stops sending a run for good after one 404, and then finishes it as if nothing had happened.
+    faults = [Fault("file_stream", "answer", 404, after=1)]
+    with wandb_server(faults=faults) as server, tracker(settings(tmp_path / "state", server)) as served:
         served.publish(RUN[:12], CONFIG)
-        assert server.first_row.wait(20)
-        kill_wandb()
+        eventually(lambda: server.failures == 1)
         served.publish(RUN[12:])
         eventually(lambda: served.delivered("wandb") == len(RUN), 60.0)
-        _, metrics = served.get("/metrics")
     assert steps(server) == STEPS
-    assert 'tunevane_tracker_sink_restarts_total{sink="wandb"} 1.0' in metrics
 
 
 def test_a_restarted_tracker_goes_on_where_the_server_is(tmp_path: Path) -> None:
@@ -99,17 +147,45 @@ def test_a_restarted_tracker_goes_on_where_the_server_is(tmp_path: Path) -> None
     assert server.operations.count("CreateAnonymousApiKey") == 1
 
 
-def test_a_server_without_anonymous_mode_means_offline_with_one_line_that_says_so(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    with wandb_server(anonymous=False) as server, tracker(settings(folder, server)) as served:
-        notices = list(served.publish(RUN, CONFIG).notices)
+def test_lines_after_the_end_open_nothing_but_a_run_that_goes_on_does(tmp_path: Path) -> None:
+    line = numbered([Event(log_written=LogWritten(text="View run at somewhere"))], len(RUN) + 1)
+    resumed = [Event(run_started=RunStarted(resumed_after_epoch=3, epochs=4)), *whole_run(4)[-10:]]
+    more = numbered(resumed, len(RUN) + 2)
+    with wandb_server() as server, tracker(settings(tmp_path / "state", server)) as served:
+        served.publish(RUN, CONFIG)
         eventually(lambda: served.delivered("wandb") == len(RUN))
-        notices += served.publish([]).notices
-        page = f"View run at http://127.0.0.1:{served.http_port}/runs/some-run"
-    (offline,) = (line for line in notices if "wandb sync" in line)
-    assert "refuses anonymous runs" in offline
-    assert notices.count(page) == 1
-    assert len(notices) == 2
-    assert steps(server) == []
-    with sqlite3.connect(folder / "tracker.sqlite") as database:
-        assert ANONYMOUS_KEY not in "\n".join(database.iterdump())
+        asked = len(server.requests)
+        served.publish(line)
+        eventually(lambda: served.delivered("wandb") == len(RUN) + 1)
+        assert len(server.requests) == asked
+        served.publish(more)
+        eventually(lambda: served.delivered("wandb") == more[-1].sequence and len(server.requests) > asked, 60.0)
+    assert server.rows(UID) == expected([*RUN, *line, *more])
+
+
+def test_without_anonymous_mode_a_line_says_so_and_the_run_is_sent_once_a_key_turns_up(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with wandb_server(anonymous=False) as server:
+        with tracker(settings(folder, server, wandb_retry_seconds=600.0)) as served:
+            notices = list(served.publish(RUN, CONFIG).notices)
+            eventually(lambda: served.delivered("wandb") == len(RUN))
+            served.publish(RUN[:9], CONFIG, "2e7f")
+            eventually(lambda: served.delivered("wandb", "2e7f") == 9)
+            notices += served.publish([]).notices
+            page = f"View run at http://127.0.0.1:{served.http_port}/runs/some-run"
+        (offline,) = (line for line in notices if "wandb sync" in line)
+        assert "refuses anonymous runs" in offline
+        assert notices.count(page) == 1
+        assert len(notices) == 2
+        assert server.history == {}
+        with sqlite3.connect(folder / "tracker.sqlite") as database:
+            assert ANONYMOUS_KEY not in "\n".join(database.iterdump())
+        with tracker(settings(folder, server, wandb_retry_seconds=0.5)) as served:
+            server.anonymous = True
+            # The run that ended offline, and one that was under way.
+            eventually(lambda: steps(server) == STEPS, 60.0)
+            served.publish(RUN[9:], None, "2e7f")
+            eventually(lambda: served.delivered("wandb", "2e7f") == len(RUN), 60.0)
+            late = list(served.publish([]).notices)
+    assert server.rows(UID) == server.rows("2e7f") == expected(RUN)
+    assert [line for line in late if line.startswith("Weights & Biases has the run at ")] == late

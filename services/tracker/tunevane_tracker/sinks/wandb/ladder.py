@@ -25,8 +25,8 @@ class Account:
     kind: Literal["account", "anonymous", "offline"]
     """Which step of the ladder holds."""
 
-    base_url: str
-    """Address of the server."""
+    base_url: str = field(repr=False)
+    """Address of the server; an operator's may hold a password."""
 
     key: str = field(default="", repr=False)
     """API key; empty when offline. Never shown."""
