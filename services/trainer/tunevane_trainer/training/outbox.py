@@ -1,8 +1,9 @@
 """Keeps a worker's events in a file until the trainer service has them, so that emitting one is a single write.
 
-A frame is `[length, crc32]`, then `[number, count, kind]` and the events, as they travel. What the file holds
-survives the death of the process: the run's next worker on this machine hands it over first. Used under the
-owner's lock.
+A frame is `[length, crc32]`, then `[number, count, kind]` and the events, as they travel; an empty frame follows the
+last. The file is written from its start again whenever all of it has arrived: the pages of a file that does not grow
+are there already, which is most of what a write costs. What it holds survives the death of the process: the run's
+next worker on this machine hands it over first. Used under the owner's lock.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ _log = log.get("outbox")
 _HEAD = struct.Struct("<II")
 _ABOUT = struct.Struct("<QIB")
 _EVENTS, _REFUSED = 0, 1
+_LAST = bytes(_HEAD.size)
 
 READ_BYTES = 64 << 10
 """Bytes handed over at a time, unless a single frame has more."""
 
 KEEP_BYTES = 1 << 20
-"""A file that is larger is emptied once everything in it has arrived."""
+"""A file that is larger is cut down once everything in it has arrived."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Outbox:
         for place in [] if path is None else [path, path.with_name(f"{path.name}.{os.getpid()}")]:
             try:
                 place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+                file = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
             except OSError as error:
                 _log.warning("events wait in a temporary file, %s cannot be used: %s", place.name, error.strerror)
                 break
@@ -94,7 +96,7 @@ class Outbox:
                 return file
             os.close(file)
         self._path = None
-        with tempfile.TemporaryFile("a+b") as scratch:
+        with tempfile.TemporaryFile() as scratch:
             return os.dup(scratch.fileno())
 
     def _left(self, next_number: int) -> tuple[list[tuple[bytes, int]], int]:
@@ -112,36 +114,39 @@ class Outbox:
                 left.append((frame.content, frame.count))
         left.reverse()
         rest = os.pread(self._file, size_bytes, frames[-1].end if frames else 0)
-        # After a power cut a file may end in zeros.
-        return left, len(rest.rstrip(b"\0"))
+        # What follows the last frame is from before.
+        return left, 0 if rest.startswith(_LAST) else len(rest)
 
     def append(self, content: bytes, count: int) -> None:
         """Adds events with one write; on a full disk they are dropped, which is said once there is space."""
-        if self._dropped:
-            line = self._explain(f"{self._dropped} events were dropped, because the worker's disk was full")
-            if not self._write(_EVENTS, self._number, line, 1):
-                self._dropped += count
-                return
-            self._number += 1
-            self._dropped = 0
-        if self._write(_EVENTS, self._number, content, count):
+        if self._dropped and not self._said():
+            self._dropped += count
+        elif self._write(_EVENTS, self._number, content, count):
             self._number += count
         else:
             self._dropped += count
 
+    def _said(self) -> bool:
+        """Tells people what was dropped, if there is space for that now."""
+        line = self._explain(f"{self._dropped} events were dropped, because the worker's disk was full")
+        if not self._write(_EVENTS, self._number, line, 1):
+            return False
+        self._number += 1
+        self._dropped = 0
+        return True
+
     def _write(self, kind: int, number: int, content: bytes, count: int) -> bool:
         body = _ABOUT.pack(number, count, kind) + content
-        frame = _HEAD.pack(len(body), zlib.crc32(body)) + body
+        frame = _HEAD.pack(len(body), zlib.crc32(body)) + body + _LAST
         try:
-            written = os.write(self._file, frame)
+            written = os.pwrite(self._file, frame, self._end)
         except OSError as error:
             if not self._dropped:
                 _log.error("the outbox takes no events, they are dropped: %s", error.strerror)
             return False
         if written < len(frame):
-            os.ftruncate(self._file, self._end)
             return False
-        self._end += written
+        self._end += written - len(_LAST)
         return True
 
     def reserve(self, count: int) -> int:
@@ -184,11 +189,14 @@ class Outbox:
         return data
 
     def arrived(self, parcel: Parcel, *, may_empty: bool) -> None:
-        """Notes that events have arrived; the file is emptied only while nobody remembers a place in it."""
+        """Notes that events have arrived; the file begins anew only while nobody remembers a place in it."""
         self._start = parcel.end
-        if may_empty and self._start == self._end > KEEP_BYTES:
-            os.ftruncate(self._file, 0)
+        if may_empty and self._start == self._end > 0:
+            if self._end > KEEP_BYTES:
+                os.ftruncate(self._file, 0)
             self._start = self._end = 0
+            # Until the next event comes, nothing here is to be handed over again.
+            os.pwrite(self._file, _LAST, 0)
 
     def close(self) -> None:
         """Closes the file, and removes it when everything in it has arrived."""
