@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -31,6 +32,13 @@ class _Handler(WSGIRequestHandler):
 
 class _Server(ThreadingWSGIServer):
     allow_reuse_port = False
+    request_queue_size = 64
+
+    def server_bind(self) -> None:
+        """Binds without asking a name service who we are, which takes seconds where there is none."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keeps a client that went away out of the log."""

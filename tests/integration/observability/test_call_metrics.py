@@ -57,7 +57,7 @@ def test_calls_are_counted_by_status(served: Served, method: str) -> None:
 def test_calls_under_way_are_seen_and_a_deadline_is_told_from_an_error(served: Served, method: str) -> None:
     service, channel, registry = served
     with pytest.raises(DeadlineExceededError):
-        faults.call(channel, method, "wait", timeout=0.4)
+        faults.call(channel, method, "wait", timeout=1.0)
     assert service.entered.acquire(timeout=5)
     eventually(lambda: handled(registry, method, "DEADLINE_EXCEEDED") + handled(registry, method, "CANCELLED") == 1)
     assert value(read(registry), "grpc_server_in_flight_requests") == 0

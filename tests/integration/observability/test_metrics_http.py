@@ -44,6 +44,12 @@ def test_health_is_told_and_nothing_else_is_served(url: str) -> None:
     caught.value.close()
 
 
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
+def test_other_addresses_of_this_machine_serve_when_they_are_asked_for(host: str) -> None:
+    with exposed("demo", host, 0, metrics.registry("demo")) as port:
+        assert value(read(f"http://localhost:{port}/metrics"), "tunevane_build_info", service="demo") == 1
+
+
 def test_without_a_port_nothing_is_served() -> None:
     with exposed("demo", "127.0.0.1", None, metrics.registry("demo")) as port:
         assert port is None
