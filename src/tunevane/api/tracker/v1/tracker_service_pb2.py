@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from tunevane.api.type.v1 import event_pb2 as tunevane_dot_api_dot_type_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-tunevane/api/tracker/v1/tracker_service.proto\x12\x17tunevane.api.tracker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a tunevane/api/type/v1/event.proto\"\x9c\x01\n\x14PublishEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12+\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\x12\'\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0cwriter_epoch\x18\x05 \x01(\x03\"T\n\x15PublishEventsResponse\x12\x16\n\x0e\x61\x63ked_sequence\x18\x01 \x01(\x03\x12\x0f\n\x07notices\x18\x02 \x03(\t\x12\x12\n\njournal_id\x18\x03 \x01(\t\"#\n\x14GetTrackedRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xa6\x01\n\x15GetTrackedRunResponse\x12\x16\n\x0e\x61\x63ked_sequence\x18\x01 \x01(\x03\x12\x31\n\x05sinks\x18\x02 \x03(\x0b\x32\".tunevane.api.tracker.v1.SinkState\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x04 \x01(\t\x12\'\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"S\n\tSinkState\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\x1a\n\x12\x64\x65livered_sequence\x18\x02 \x01(\x03\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"G\n\x11ListEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x12ListEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd7\x02\n\x0eTrackerService\x12n\n\rPublishEvents\x12-.tunevane.api.tracker.v1.PublishEventsRequest\x1a..tunevane.api.tracker.v1.PublishEventsResponse\x12n\n\rGetTrackedRun\x12-.tunevane.api.tracker.v1.GetTrackedRunRequest\x1a..tunevane.api.tracker.v1.GetTrackedRunResponse\x12\x65\n\nListEvents\x12*.tunevane.api.tracker.v1.ListEventsRequest\x1a+.tunevane.api.tracker.v1.ListEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-tunevane/api/tracker/v1/tracker_service.proto\x12\x17tunevane.api.tracker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a tunevane/api/type/v1/event.proto\"\x9c\x01\n\x14PublishEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12+\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\x12\'\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0cwriter_epoch\x18\x05 \x01(\x03\"n\n\x15PublishEventsResponse\x12\x16\n\x0e\x61\x63ked_sequence\x18\x01 \x01(\x03\x12\x0f\n\x07notices\x18\x02 \x03(\t\x12\x12\n\njournal_id\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x04 \x01(\x08\"#\n\x14GetTrackedRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xa6\x01\n\x15GetTrackedRunResponse\x12\x16\n\x0e\x61\x63ked_sequence\x18\x01 \x01(\x03\x12\x31\n\x05sinks\x18\x02 \x03(\x0b\x32\".tunevane.api.tracker.v1.SinkState\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x04 \x01(\t\x12\'\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"S\n\tSinkState\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\x1a\n\x12\x64\x65livered_sequence\x18\x02 \x01(\x03\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"G\n\x11ListEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x12ListEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.tunevane.api.type.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd7\x02\n\x0eTrackerService\x12n\n\rPublishEvents\x12-.tunevane.api.tracker.v1.PublishEventsRequest\x1a..tunevane.api.tracker.v1.PublishEventsResponse\x12n\n\rGetTrackedRun\x12-.tunevane.api.tracker.v1.GetTrackedRunRequest\x1a..tunevane.api.tracker.v1.GetTrackedRunResponse\x12\x65\n\nListEvents\x12*.tunevane.api.tracker.v1.ListEventsRequest\x1a+.tunevane.api.tracker.v1.ListEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHEVENTSREQUEST']._serialized_start=139
   _globals['_PUBLISHEVENTSREQUEST']._serialized_end=295
   _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=297
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=381
-  _globals['_GETTRACKEDRUNREQUEST']._serialized_start=383
-  _globals['_GETTRACKEDRUNREQUEST']._serialized_end=418
-  _globals['_GETTRACKEDRUNRESPONSE']._serialized_start=421
-  _globals['_GETTRACKEDRUNRESPONSE']._serialized_end=587
-  _globals['_SINKSTATE']._serialized_start=589
-  _globals['_SINKSTATE']._serialized_end=672
-  _globals['_LISTEVENTSREQUEST']._serialized_start=674
-  _globals['_LISTEVENTSREQUEST']._serialized_end=745
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=747
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=837
-  _globals['_TRACKERSERVICE']._serialized_start=840
-  _globals['_TRACKERSERVICE']._serialized_end=1183
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=407
+  _globals['_GETTRACKEDRUNREQUEST']._serialized_start=409
+  _globals['_GETTRACKEDRUNREQUEST']._serialized_end=444
+  _globals['_GETTRACKEDRUNRESPONSE']._serialized_start=447
+  _globals['_GETTRACKEDRUNRESPONSE']._serialized_end=613
+  _globals['_SINKSTATE']._serialized_start=615
+  _globals['_SINKSTATE']._serialized_end=698
+  _globals['_LISTEVENTSREQUEST']._serialized_start=700
+  _globals['_LISTEVENTSREQUEST']._serialized_end=771
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=773
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=863
+  _globals['_TRACKERSERVICE']._serialized_start=866
+  _globals['_TRACKERSERVICE']._serialized_end=1209
 # @@protoc_insertion_point(module_scope)

@@ -79,12 +79,17 @@ class PublishEventsResponse(_message.Message):
     ACKED_SEQUENCE_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     JOURNAL_ID_FIELD_NUMBER: _builtins.int
+    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     acked_sequence: _builtins.int
     """Every event up to this number is stored by the tracker."""
     journal_id: _builtins.str
     """Names the tracker's memory. Another name than before means that events which
     were acknowledged may be gone: the publisher sends every run from its start,
     and what is there already is told by `acked_sequence` and skipped.
+    """
+    cancel_requested: _builtins.bool
+    """Somebody pressed the Stop button where the run is mirrored: the publisher
+    cancels the run. Stays set; cancelling twice is the same as once.
     """
     @_builtins.property
     def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -98,10 +103,11 @@ class PublishEventsResponse(_message.Message):
         acked_sequence: _builtins.int = ...,
         notices: _abc.Iterable[_builtins.str] | None = ...,
         journal_id: _builtins.str = ...,
+        cancel_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_sequence", b"acked_sequence", "journal_id", b"journal_id", "notices", b"notices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_sequence", b"acked_sequence", "cancel_requested", b"cancel_requested", "journal_id", b"journal_id", "notices", b"notices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
