@@ -17,6 +17,7 @@ from tunevane.nn.encode import Floats
 from tunevane.storage import datasets
 from tunevane_evaluator import plan as plans
 from tunevane_evaluator import spaces, vectors
+from tunevane_evaluator.blas import one_thread
 from tunevane_evaluator.examples import Examples
 from tunevane_evaluator.index.port import Ids
 from tunevane_evaluator.judging import judge, own_positions, without_own
@@ -50,6 +51,11 @@ def run(work: Work) -> wire.EvaluationResult:
         UnavailableError: The index went away; trying again may succeed.
 
     """
+    with one_thread():
+        return _run(work)
+
+
+def _run(work: Work) -> wire.EvaluationResult:
     plan = work.plan
     with work.step("read"):
         queries, documents = _data(work)
