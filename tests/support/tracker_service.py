@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ import psutil
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
+from support.background import in_background
+from support.waits import eventually as eventually  # tests of the tracker wait for its deliveries
 from tunevane.api.tracker.v1 import tracker_service_pb2 as pb
 from tunevane.api.tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 from tunevane.api.type.v1.event_pb2 import Event
@@ -66,51 +66,12 @@ class Served:
 @contextmanager
 def tracker(config: TrackerConfig) -> Iterator[Served]:
     """Runs a tracker until the block ends."""
-    started = threading.Event()
-    ports: list[int] = []
-    failure: list[BaseException] = []
-    stop: list[Callable[[], object]] = []
 
-    async def main() -> None:
-        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
+    async def main(ready: Callable[[tuple[int, int]], None], stopping: asyncio.Event) -> None:
+        await run(config, on_started=lambda port, http_port: ready((port, http_port)), stopping=stopping)
 
-        def on_started(port: int, http_port: int) -> None:
-            ports.extend((port, http_port))
-            started.set()
-
-        await run(config, on_started=on_started, stopping=stopping)
-
-    def work() -> None:
-        try:
-            asyncio.run(main())
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            started.set()
-
-    thread = threading.Thread(target=work, name="test-tracker")
-    thread.start()
-    try:
-        assert started.wait(20), "the tracker did not start"
-        if failure:
-            raise failure[0]
-        with connect(f"127.0.0.1:{ports[0]}") as channel:
-            yield Served(TrackerServiceStub(channel), ports[1], f"127.0.0.1:{ports[0]}")
-    finally:
-        if thread.is_alive():
-            stop[0]()
-        thread.join(30)
-        assert not thread.is_alive(), "the tracker did not stop"
-
-
-def eventually(holds: Callable[[], bool], timeout_seconds: float = 25.0) -> None:
-    """Waits until something that another process does has happened."""
-    deadline = time.monotonic() + timeout_seconds
-    pause = threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        pause.wait(0.05)
+    with in_background(main) as (port, http_port), connect(f"127.0.0.1:{port}") as channel:
+        yield Served(TrackerServiceStub(channel), http_port, f"127.0.0.1:{port}")
 
 
 def sink_processes(module: str) -> list[psutil.Process]:
