@@ -3,6 +3,7 @@
 import itertools
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,16 @@ def deciders() -> list[Callback]:
     ]
 
 
+def peers() -> list[Callback]:
+    return [
+        EvaluationCallback(query_data=BUNDLE),
+        BestModelCheckpoint.like_keras("recall_at_k"),
+        EarlyStopping.like_keras("average_precision", patience=2, baseline=0.25),
+        EarlyStopping.like_lightning("recall_at_k", mode="max", patience=2),
+        EarlyStopping.like_transformers("train_loss", early_stopping_patience=2, early_stopping_threshold=0.05),
+    ]
+
+
 def measurements(epoch: int, loss: float, precision: float, recall: float) -> Measurements:
     random = np.random.default_rng(epoch)
     per_query = {
@@ -96,9 +107,11 @@ def test_all_permutations_give_the_same_events_byte_for_byte(series: Series) -> 
 
 
 @settings(max_examples=25, deadline=None)
-@given(SERIES, st.integers(1, 6))
-def test_cut_anywhere_and_restored_every_decider_goes_on_the_same(series: Series, cut: int) -> None:
-    assert play(deciders(), series, cut) == play(deciders(), series)
+@given(SERIES, st.integers(1, 6), st.sampled_from([deciders, peers]))
+def test_cut_anywhere_and_restored_every_decider_goes_on_the_same(
+    series: Series, cut: int, callbacks: Callable[[], list[Callback]]
+) -> None:
+    assert play(callbacks(), series, cut) == play(callbacks(), series)
 
 
 def test_an_epoch_without_metrics_changes_no_state() -> None:
