@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -172,6 +173,29 @@ def test_values_and_times_of_any_kind_come_back_bit_by_bit(journal: Journal) -> 
     kept = journal.events(journal.run("u1"), 0, 100)
     assert [event.SerializeToString() for event in kept] == [event.SerializeToString() for event in events]
     assert journal.append("some-run", "u1", events).result().duplicates == 28
+
+
+def test_a_backup_under_load_is_whole_and_restored_under_another_name(tmp_path: Path) -> None:
+    """As docs/tracker.md tells it."""
+    path, copy_path = tmp_path / "tracker.sqlite", tmp_path / "backup.sqlite"
+    journal = Journal(path, clock=clock)
+    name = journal.id
+    pending = [journal.append("some-run", "u1", [event]) for event in RUN[:10]]
+    pending[4].result()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy_path),))
+    journal.append("some-run", "u1", RUN[10:]).result()
+    journal.close()
+    with closing(sqlite3.connect(copy_path)) as connection:
+        connection.execute("DELETE FROM meta WHERE name = 'journal_id'")
+        connection.commit()
+    restored = Journal(copy_path, clock=clock)
+    run = restored.run("u1")
+    assert 5 <= run.acked <= 10
+    assert restored.events(run, 0, 100) == RUN[: run.acked]
+    assert restored.id not in {"", name}
+    assert restored.append("some-run", "u1", RUN).result().stored == len(RUN) - run.acked
+    restored.close()
 
 
 WRITER = """
