@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def cloud(count: int, seed: int) -> tuple[Floats, list[int]]:
 DOCUMENTS, QUERIES = cloud(2500, 1), cloud(60, 2)
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    made = Engine(EvaluatorConfig(state_dir=tmp_path_factory.mktemp("engine")))
+@pytest.fixture(scope="module", params=[None, *([os.environ["QDRANT_URL"]] if "QDRANT_URL" in os.environ else [])])
+def engine(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made = Engine(EvaluatorConfig(state_dir=tmp_path_factory.mktemp("engine"), qdrant_url=request.param))
     yield made
     made.close()
 
@@ -124,7 +125,8 @@ def test_nothing_is_left_in_the_engine(engine: Engine, tmp_path: Path) -> None:
     connection = engine._connection()
     with pytest.raises(EvaluationFailedError, match="asks for dims=65, but the model's embeddings have 64 numbers"):
         measure(engine, tmp_path, search=["int8", "dims=65"])
-    assert not connection.collections.List(qdrant.ListCollectionsRequest(), timeout=10).collections
+    listed = connection.collections.List(qdrant.ListCollectionsRequest(), timeout=10).collections
+    assert not [each.name for each in listed if each.name.startswith("eval-settings-")]
 
 
 def test_memory_alone_cannot_approximate(tmp_path: Path) -> None:
