@@ -72,12 +72,13 @@ def y_labels(ticks: Sequence[float]) -> list[str]:
 
 def x_marks(low: float, high: float, wanted: int = 6) -> list[int]:
     """Returns about `wanted` whole numbers within [low, high] at a round distance; at least one."""
-    step = max(1, math.ceil((high - low) / wanted))
-    step = next(
-        nice
-        for base in (1, 10, 100, 10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
-        for each in (1, 2, 5)
-        if (nice := each * base) >= step
-    )
+    least = max(1, math.ceil((high - low) / wanted))
+    power = 10 ** (len(str(least)) - 1)
+    step = next(each * power for each in (1, 2, 5, 10) if each * power >= least)
     first = math.ceil(low / step) * step
     return [first + index * step for index in range(int((high - first) / step) + 1)] or [int(low)]
+
+
+def drawable(value: float) -> bool:
+    """Tells whether a value has a place on an axis: it is finite, and so are sums with values like it."""
+    return abs(value) < 1e300

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunevane.core.numbers import decimals, fixed
-from tunevane_tracker.page.axis import Scale, nice_ticks, x_marks, y_labels
+from tunevane_tracker.page.axis import Scale, drawable, nice_ticks, x_marks, y_labels
 from tunevane_tracker.page.html import escape, number, typographic
 
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 14.0, 14.0, 24.0
@@ -84,11 +83,11 @@ class Chart:
 
     def svg(self) -> str:
         """Returns the picture; a run without finite values gets a sentence in its place."""
-        finite = [(x, y) for each in self.series for x, y in each.points if math.isfinite(y)]
+        finite = [(x, y) for each in self.series for x, y in each.points if drawable(y)]
         if not finite:
             return '<p class="soft">No finite value yet.</p>'
         ys = [y for _, y in finite] + ([self.baseline] if self.baseline is not None else [])
-        ys += [end for _, low, high in self.band for end in (low, high) if math.isfinite(end)]
+        ys += [end for _, low, high in self.band for end in (low, high) if drawable(end)]
         ticks = nice_ticks(min(ys), max(ys))
         xs = [x for x, _ in finite]
         scale = Scale(min(xs), max(xs), ticks[0], ticks[-1], LEFT, self.width - RIGHT, TOP, self.height - BOTTOM)
@@ -97,7 +96,7 @@ class Chart:
             y = scale.y(self.baseline)
             parts.append(f'<line class="base" x1="{scale.left:g}" x2="{scale.right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts += [_curve(each, scale) for each in self.series]
-        if self.kept is not None and math.isfinite(self.kept[1]):
+        if self.kept is not None and drawable(self.kept[1]):
             parts.append(self._kept(self.kept, scale))
         title, description = f"{self.key}-t", f"{self.key}-d"
         return (
@@ -157,7 +156,7 @@ def sparkline(points: Points, baseline: float | None, words: str) -> str:
         words: What it shows, for those who do not see it.
 
     """
-    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    finite = [(x, y) for x, y in points if drawable(y)]
     if len(finite) < 2:
         return ""
     ys = [y for _, y in finite] + ([baseline] if baseline is not None else [])
@@ -179,7 +178,7 @@ def _short(value: float) -> str:
 
 
 def _band(band: Sequence[tuple[float, float, float]], scale: Scale) -> str:
-    finite = [each for each in band if all(math.isfinite(value) for value in each)]
+    finite = [each for each in band if all(drawable(value) for value in each)]
     if len(finite) < 2:
         return ""
     upper = [f"{scale.x(x):.1f},{scale.y(high):.1f}" for x, _, high in finite]
@@ -190,7 +189,7 @@ def _band(band: Sequence[tuple[float, float, float]], scale: Scale) -> str:
 def _curve(series: Series, scale: Scale) -> str:
     pieces: list[list[tuple[float, float]]] = [[]]
     for point in series.points:
-        if math.isfinite(point[1]):
+        if drawable(point[1]):
             pieces[-1].append(point)
         elif pieces[-1]:
             pieces.append([])

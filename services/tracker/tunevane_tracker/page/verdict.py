@@ -22,7 +22,7 @@ def verdict(state: RunState) -> str:
     loss = "" if state.train_loss is None else f"training loss {number(state.train_loss)}"
     if state.val_loss is not None:
         loss += f", validation loss {number(state.val_loss)}"
-    if names:
+    if names and names[0] in state.before:
         return _card("soft", "Before fine-tuning", names[0], _now(number(state.before[names[0]])), _line("sure", loss))
     if state.train_loss is None:
         return ""
