@@ -137,8 +137,6 @@ class WandbServer:
         if operation == "RunResumeStatus":
             bucket = self._status(run) if run in self.history else None
             return {"model": {"id": "cHJvamVjdA==", "name": "tunevane", "bucket": bucket}}
-        if operation == "RunStoppedStatus":
-            return {"project": {"run": {"stopped": self.stopped}}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables.get("files", [])]
             return {"createRunFiles": {"runID": "cnVu", "uploadHeaders": [], "files": files}}
@@ -225,7 +223,7 @@ def wandb_server(**behaviour: Any) -> Iterator[WandbServer]:
                 server.bodies.append(text.decode())
                 if streamed:
                     server.stream(f"{streamed[1]}/{streamed[2]}", body)
-                    return {}
+                    return {"stopped": True} if server.stopped else {}
                 return {"data": server.graphql(operation, body.get("variables") or {}, key)}
 
             self.handle_one(operation, key, do)

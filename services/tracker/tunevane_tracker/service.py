@@ -92,7 +92,11 @@ class Tracker:
         self._registry = metrics.registry("tracker")
         self.calls = metrics.CallMetrics(self._registry)
         self._metrics = TrackerMetrics(self._registry)
-        context = SinkContext(config, os.environ, self._book, self._cursors, self._notices)
+        # Forgotten with the process: a sink that starts again learns it again.
+        self._stopped: set[str] = set()
+        context = SinkContext(
+            config, os.environ, self._book, self._cursors, self._notices, stop=lambda run: self._stopped.add(run.uid)
+        )
         try:
             sinks = build(context, self._offer)
         except BaseException:
@@ -121,7 +125,7 @@ class Tracker:
     def register(self, server: grpc.aio.Server) -> Iterable[str]:
         """Adds the service to a gRPC server and returns its full name."""
         servicer = TrackerServicer(
-            self.journal, self._notices, self._cursors, self.deliveries, self._metrics, self._welcome
+            self.journal, self._notices, self._cursors, self.deliveries, self._metrics, self._welcome, self._stopped
         )
         tracker_service_pb2_grpc.add_TrackerServiceServicer_to_server(servicer, server)
         return [SERVICE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import grpc
 from google.protobuf import json_format
@@ -45,8 +45,10 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         deliveries: Sequence[Delivery],
         metrics: TrackerMetrics,
         welcome: Welcome,
+        stopped: Container[str],
     ) -> None:
-        """Uses these parts; `welcome` gives a new run its first notice."""
+        """Uses these parts; `welcome` gives a new run its first notice, `stopped` are the uids of runs to cancel."""
+        self._stopped = stopped
         self._journal = journal
         self._notices = notices
         self._cursors = cursors
@@ -79,7 +81,12 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         lines: list[str] = []
         if self._notices.waiting(done.run, first, repeated=done.duplicates > 0):
             lines = await asyncio.wrap_future(self._notices.take(done.run, first))
-        return pb.PublishEventsResponse(acked_sequence=done.acked, notices=lines, journal_id=self._journal.id)
+        return pb.PublishEventsResponse(
+            acked_sequence=done.acked,
+            notices=lines,
+            journal_id=self._journal.id,
+            cancel_requested=done.run.uid in self._stopped,
+        )
 
     async def GetTrackedRun(  # noqa: N802 - gRPC's name
         self,

@@ -162,6 +162,7 @@ class Mirror:
         """Publishes a slice of a run's events, and tells whether there are more."""
         run = await self._runs.call(lambda: self._runs.store.get(name))
         begin = saved = mirrored
+        stop = False
         while mirrored - begin < SLICE:
             events = await self._runs.call(lambda: self._runs.store.events(name, mirrored, BATCH))  # noqa: B023
             if not events:
@@ -186,6 +187,7 @@ class Mirror:
             if await self._lost(response.journal_id):
                 return True
             mirrored = response.acked_sequence
+            stop = stop or response.cancel_requested
             if response.notices:
                 # In one step, so that a notice is in the log exactly once, whatever dies when.
                 await self._runs.append(name, [log_line(notice) for notice in response.notices], mirrored=mirrored)
@@ -193,7 +195,16 @@ class Mirror:
         if saved != mirrored:
             # Once per slice: what is published again after a crash vanishes.
             await self._runs.append(name, [], mirrored=mirrored)
+        if stop and run.state != run_pb2.RUN_STATE_CANCELLING:
+            await self._cancel(name)
         return mirrored - begin >= SLICE
+
+    async def _cancel(self, name: str) -> None:
+        """Cancels a run whose Stop button was pressed where it is mirrored; one that has ended stays as it is."""
+        run = await self._runs.call(lambda: self._runs.store.request_cancel(name))
+        if run.state == run_pb2.RUN_STATE_CANCELLING:
+            await self._runs.append(name, [log_line("Cancelling, because Stop was pressed at Weights & Biases")])
+            self._runs.changed.set()
 
     async def _lost(self, journal_id: str) -> bool:
         """Starts from the beginning when the tracker's memory is another one than before."""

@@ -9,7 +9,7 @@ import random
 import socket
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_a_thousand_failing_requests_leave_no_trace_of_the_key(
     with careless_server(random.Random(7)) as url:
         ladder = Ladder(tmp_path, {"WANDB_API_KEY": KEY, "HOME": str(tmp_path)}, lambda: 0.0)
         for number in range(REQUESTS):
-            questions = [
+            questions: list[Callable[[], object]] = [
                 partial(check_key, url, KEY),
                 partial(anonymous_key, url),
                 partial(stored, url, KEY, "entity", "project", "run"),

@@ -21,7 +21,7 @@ ALWAYS = ("prometheus", "wandb")
 
 
 def _nobody(run: TrackedRun) -> None:
-    """Takes offers before there is a delivery."""
+    """Stands where nothing is to be done."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class SinkContext:
 
     offer: Callable[[TrackedRun], None] = _nobody
     """Has a run's events delivered from where the sink's `position` says, in a moment."""
+
+    stop: Callable[[TrackedRun], None] = _nobody
+    """Cancels a run, because somebody asked for it where it is shown."""
 
 
 def build(context: SinkContext, offer: Callable[[str, TrackedRun], None]) -> list[Sink]:

@@ -134,7 +134,9 @@ def _scalar(name: str, value: float) -> summary_pb2.Summary.Value:
 
 
 def _text(name: str, text: str) -> summary_pb2.Summary.Value:
-    return summary_pb2.Summary.Value(tag=name, metadata=_TEXT, tensor=make_tensor_proto([text.encode()], dtype=np.object_))
+    return summary_pb2.Summary.Value(
+        tag=name, metadata=_TEXT, tensor=make_tensor_proto([text.encode()], dtype=np.object_)
+    )
 
 
 def _record(sequence: int, wall_time: float, step: int, values: Sequence[summary_pb2.Summary.Value]) -> event_pb2.Event:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tunevane import log
 from tunevane.callback.wandb_logger import ARGUMENTS
 from tunevane_tracker.journal import TrackedRun
 from tunevane_tracker.sinks.context import SinkContext
@@ -17,6 +18,8 @@ from tunevane_tracker.sinks.wandb.ladder import Account, Ladder
 from tunevane_tracker.sinks.wandb.links import Links
 from tunevane_tracker.sinks.wandb.rows import Rows, clean, options
 from tunevane_tracker.sinks.wandb.session import Session
+
+_log = log.get("tracker.wandb")
 
 OFFLINE = "wandb-offline"
 MISSING = "wandb-missing"
@@ -36,6 +39,7 @@ class Opener:
         self._cursors = context.cursors
         self._notices = context.notices
         self._environ = context.environ
+        self._stop = context.stop
         self._home = home
         self._ladder = ladder
         self._links = links
@@ -84,7 +88,7 @@ class Opener:
         # An offline run is never continued: two files of one run would be merged into doubled rows.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        process = self._process(folder)
+        process = self._process(folder, lambda remark: self._remark(run, remark))
         try:
             return self._open(run, process, online_before)
         except ChildDiedError as error:
@@ -98,12 +102,17 @@ class Opener:
             self._links.answer(run, None)
             raise
 
-    def _process(self, folder: Path) -> ChildProcess:
+    def _remark(self, run: TrackedRun, remark: Mapping[str, object]) -> None:
+        if remark.get("what") == "stop":
+            _log.info("stop was pressed at wandb run=%s", run.name)
+            self._stop(run)
+
+    def _process(self, folder: Path, on_remark: Callable[[dict[str, object]], None] | None = None) -> ChildProcess:
         env = environment(self._home, folder, self._environ)
         if self._base_url:
             # Parts of wandb 0.27 ask the default server, whatever the settings of the run say.
             env["WANDB_BASE_URL"] = self._base_url
-        return ChildProcess("wandb", ["-m", "tunevane_tracker.sinks.wandb.child"], folder, env)
+        return ChildProcess("wandb", ["-m", "tunevane_tracker.sinks.wandb.child"], folder, env, on_remark)
 
     def _hello(self, process: ChildProcess) -> None:
         hello = process.ask({"op": "hello"})

@@ -122,7 +122,9 @@ class Rows:
         if not tables:
             return made
         # A table belongs to the row of its event; what the artifact finds has a row of its own.
-        rows = [each for each in made if each.op == "row"] or [Command("row", event.sequence, at | {"epoch": event.epoch})]
+        rows = [each for each in made if each.op == "row"] or [
+            Command("row", event.sequence, at | {"epoch": event.epoch})
+        ]
         others = [each for each in made if each.op != "row"]
         return [*others, Command("row", event.sequence, rows[0].values, tables)]
 
