@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunevane_tracker.journal import Journal, TrackedRun
 
@@ -87,6 +87,16 @@ class Cursors:
         """Lists the events of a run that a sink will not get."""
         query = "SELECT sequence FROM put_aside WHERE sink = ? AND run = ? ORDER BY sequence"
         return [int(row[0]) for row in self._journal.query(query, (sink, run.number))]
+
+    def shown(self, sink: str, run: TrackedRun) -> Cursor:
+        """Reads a cursor for people: where it has no problem, those events that the sink will not get are one."""
+        cursor = self.get(sink, run)
+        aside = self.put_aside(sink, run)
+        if cursor.problem or not aside:
+            return cursor
+        more = f" and {len(aside) - 5} more" if len(aside) > 5 else ""
+        numbers = ", ".join(map(str, aside[:5]))
+        return replace(cursor, problem=f"put aside, because they killed the sink three times: events {numbers}{more}")
 
     def put_aside_counts(self) -> dict[str, int]:
         """Counts the events put aside, by sink."""

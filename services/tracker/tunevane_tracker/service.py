@@ -153,7 +153,7 @@ class Tracker:
 
     def _mirrors(self, run: TrackedRun) -> dict[str, Cursor]:
         return {
-            delivery.sink.name: self._cursors.get(delivery.sink.name, run)
+            delivery.sink.name: self._cursors.shown(delivery.sink.name, run)
             for delivery in self.deliveries
             if delivery.sink.wants(run)
         }

@@ -114,7 +114,7 @@ class TrackerServicer(tracker_service_pb2_grpc.TrackerServiceServicer):
         return pb.ListEventsResponse(events=events, next_page_token=str(last) if last < run.newest else "")
 
     def _sink_state(self, delivery: Delivery, run: TrackedRun) -> pb.SinkState:
-        cursor = self._cursors.get(delivery.sink.name, run)
+        cursor = self._cursors.shown(delivery.sink.name, run)
         return pb.SinkState(
             sink=delivery.sink.name,
             delivered_sequence=delivery.sink.position(run, cursor.delivered),

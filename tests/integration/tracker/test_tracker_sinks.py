@@ -199,6 +199,9 @@ def test_an_event_that_kills_a_sink_three_times_is_put_aside_and_counted(
         served.publish(RUN, CONFIG)
         wait(served, "poisoned")
         _, metrics = served.get("/metrics")
+        states = served.stub.GetTrackedRun(pb.GetTrackedRunRequest(run=f"runs/{NAME}")).sinks
+    problems = {state.sink: state.problem for state in states}
+    assert problems["poisoned"] == "put aside, because they killed the sink three times: events 7"
     taken = [int(line) for line in (tmp_path / "out" / "poisoned" / "taken").read_text().split()]
     assert taken == [event.sequence for event in RUN if event.sequence != 7]
     assert 'tunevane_tracker_sink_put_aside_events{sink="poisoned"} 1.0' in metrics

@@ -24,6 +24,7 @@ from support.wandb_server import ANONYMOUS_KEY, Fault, WandbServer, wandb_server
 from tunevane.api.type.v1.event_pb2 import Event, LogWritten, RunStarted
 from tunevane_tracker import service
 from tunevane_tracker.delivery import Delivery
+from tunevane_tracker.sinks.wandb import sink as sink_module
 
 pytest.importorskip("wandb")
 
@@ -141,6 +142,24 @@ def test_an_upload_that_the_server_ended_silently_is_noticed_at_the_end(tmp_path
         served.publish(RUN[12:])
         eventually(lambda: served.delivered("wandb") == len(RUN), 60.0)
     assert steps(server) == STEPS
+
+
+def test_rows_that_do_not_arrive_are_noticed_while_the_run_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink_module, "CHECK_SECONDS", 0.5)
+    faults = [Fault("file_stream", "answer", 404)]
+    with wandb_server(faults=faults) as server, tracker(settings(tmp_path / "state", server)) as served:
+        served.publish(RUN[:12], CONFIG)
+        eventually(lambda: server.failures == 1)
+        reports = iter(numbered([Event(log_written=LogWritten(text="a line")) for _ in range(1000)], 13))
+
+        def arrived() -> bool:
+            # A run under way always has something to tell.
+            served.publish([next(reports)])
+            return steps(server) == [row["_step"] for row in expected(RUN[:12])]
+
+        eventually(arrived, 60.0)
 
 
 def test_a_restarted_tracker_goes_on_where_the_server_is(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ class HostedSink:
             )
         self.name = context.name
         self._folder = context.folder
-        self._environ = context.environ
+        # The operator's key of W&B is nobody else's affair.
+        self._environ = {name: value for name, value in context.environ.items() if not name.startswith("WANDB_")}
         self._writer = writer
         self._lock = threading.Lock()
         self._process: ChildProcess | None = None

@@ -45,7 +45,7 @@ class Table:
     columns: Sequence[str]
     """Names of the columns."""
 
-    data: Sequence[Sequence[float | int | str | bool]]
+    data: Sequence[Sequence[float | int | str | bool | None]]
     """Rows, as long as `columns`."""
 
 
@@ -81,9 +81,9 @@ def options(config: Mapping[str, object]) -> Mapping[str, object] | None:
     return None
 
 
-def clean_number(value: float) -> float:
-    """Returns a number that a table can hold; one that is not finite becomes 0."""
-    return value if math.isfinite(value) else 0.0
+def finite(value: float) -> float | None:
+    """Returns a number that a table can hold; None for one that is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def clean(value: object) -> object:
@@ -162,7 +162,7 @@ class Rows:
         if not stage or (stage == "before" and not self._zero_shot):
             return {}
         data = [
-            (name, query.text or query.id, rank, match.id, match.text, clean_number(match.score), match.relevant)
+            (name, query.text or query.id, rank, match.id, match.text, finite(match.score), match.relevant)
             for name, queries in examples.read_json(measured.shown_examples).items()
             for query in queries
             for rank, match in enumerate(query.results, 1)
