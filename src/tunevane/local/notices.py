@@ -18,6 +18,7 @@ class Notices:
         self._batches = 0
         self._trained = 0
         self._saved = 0
+        self._held: list[event_pb2.Event] = []
 
     def of(self, event: event_pb2.Event) -> Iterator[Notice]:
         """Yields the notices that an event gives rise to; most give none."""
@@ -27,6 +28,9 @@ class Notices:
         if kind == "run_started" and not self._begun:
             self._begun = True
             yield "on_fit_begin"
+        elif kind == "step_reported" and event.epoch > self._saved + 1:
+            # Where epochs are stored while the next ones train, reports may overtake the end of an epoch.
+            self._held.append(event)
         elif kind == "step_reported":
             yield from self._up_to(event.epoch, event.step_reported.batch)
         elif kind == "epoch_ended" and event.epoch > self._trained:
@@ -37,6 +41,9 @@ class Notices:
         elif kind == "checkpoint_saved" and event.epoch > self._saved:
             self._saved = event.epoch
             yield "on_epoch_end"
+            held, self._held = self._held, []
+            for report in held:
+                yield from self.of(report)
         elif kind == "run_ended":
             self._ended = True
             yield "on_fit_end" if event.run_ended.HasField("artifact") else "on_exception"

@@ -27,14 +27,17 @@ class Against:
     def intervals(self, now: PerQuery) -> dict[str, metric_pb2.Interval]:
         """Returns how much each metric changed since before training, as paired bootstrap intervals."""
         before = self._values()
-        common = {name: values for name, values in now.items() if name in before}
-        if not common:
-            return {}
-        found = compare(common, before, seed=_SEED, resamples=_RESAMPLES, confidence=CONFIDENCE)
-        return {
-            name: metric_pb2.Interval(low=each.low, high=each.high, confidence=CONFIDENCE)
-            for name, each in found.items()
-        }
+        # Evaluations have query sets of their own, and only metrics of as many queries can be resampled together.
+        by_count: dict[int, dict[str, Floats]] = {}
+        for name, values in now.items():
+            if name in before:
+                by_count.setdefault(len(values), {})[name] = values
+        found: dict[str, metric_pb2.Interval] = {}
+        for common in by_count.values():
+            compared = compare(common, before, seed=_SEED, resamples=_RESAMPLES, confidence=CONFIDENCE)
+            for name, each in compared.items():
+                found[name] = metric_pb2.Interval(low=each.low, high=each.high, confidence=CONFIDENCE)
+        return found
 
     def noise(self, now: PerQuery, preferred: Sequence[str]) -> str:
         """Says which differences these queries cannot tell from noise, for one metric; empty where nothing can be said.

@@ -96,6 +96,8 @@ class Background(Generic[A]):
 
     def _ask(self, epoch: int, weights: blob_pb2.Bundle) -> None:
         def ask() -> None:
+            if self.over:
+                return
             answer = self._measure(epoch, weights)
             with self._joining:
                 self._pending.answered(epoch, answer)
@@ -103,12 +105,14 @@ class Background(Generic[A]):
         self._askers.submit(self._guarded, ask)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        if not self.over:
+        # Epochs beyond the one that training ends with are stored like all others: a history does not depend on when
+        # an answer came. They are not measured.
+        if self._failure is None and not self._closed:
             try:
                 work()
             except BaseException as error:
                 # What happens to an epoch that nobody waits for any more is no failure.
-                if self._failure is None and not self.over:
+                if not self.over:
                     self._failure = error
         with self._news:
             self._news.notify_all()
