@@ -12,4 +12,4 @@ def test_evaluations_of_different_numbers_of_queries_are_each_compared() -> None
     assert list(found) == ["a_mrr@10", "a_hit@10", "b_mrr@10"]
     assert found["a_mrr@10"].low <= 0.5 <= found["a_mrr@10"].high
     assert (found["a_hit@10"].low, found["a_hit@10"].high) == (0, 0)
-    assert Against(lambda: {}).intervals(now) == {}
+    assert Against(dict).intervals(now) == {}
