@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tunevane.core.dataset import Dataset
+from tunevane.core.dataset import Dataset, Item
 from tunevane.core.metrics import Judgements
 from tunevane_evaluator.index.port import Floats, Ids
+
+
+def _shown(item: Item) -> dict[str, object]:
+    """States what a person needs to recognise an item."""
+    shown: dict[str, object] = {"id": item.id, "text": item.text}
+    return shown if item.image is None else {**shown, "image": item.image}
 
 
 class Examples:
@@ -63,17 +69,19 @@ class Examples:
         query = self._queries.items[number]
         results = [
             {
-                "id": self._documents.items[position].id,
-                "text": self._documents.items[position].text,
+                **_shown(self._documents.items[position]),
                 "score": round(float(score), 6),
                 "relevant": bool(hit),
             }
             for position, score, hit in zip(ids, scores, relevant, strict=True)
             if position >= 0
         ]
-        return {"id": query.id, "text": query.text, "results": results[: self._limit]}
+        return {**_shown(query), "results": results[: self._limit]}
 
     def document(self) -> bytes:
-        """Returns everything collected as JSON: `{"queries": [{"id", "text", "results": [...]}]}`."""
+        """Returns everything collected as JSON: `{"queries": [{"id", "text", "image", "results": [...]}]}`.
+
+        `image` is the path of a file of the query or the index bundle, and is left out where there is none.
+        """
         shown = [self._shown[number] for number in self._chosen]
         return json.dumps({"queries": shown}, ensure_ascii=False, separators=(",", ":")).encode()

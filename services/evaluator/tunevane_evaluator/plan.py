@@ -65,8 +65,10 @@ def _problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[Proble
         if not 0 <= getattr(plan, field) <= most:
             yield Problem(f"plan.{field}", f"must be in [0, {most}], not {getattr(plan, field)}")
     for field in ("model", "index_model"):
-        if getattr(plan, field):
-            yield Problem(f"plan.{field}", f"this checkpoint holds one model, and none named '{getattr(plan, field)}'")
+        chosen = getattr(plan, field)
+        # Whether this model has towers is known once it is built.
+        if chosen and chosen not in models.TOWERS:
+            yield Problem(f"plan.{field}", f"must be one of {', '.join(models.TOWERS)}, not '{chosen}'")
     enums = {
         "distance": evaluation_pb2.Distance,
         "tie_policy": evaluation_pb2.TiePolicy,

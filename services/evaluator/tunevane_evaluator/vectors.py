@@ -1,17 +1,19 @@
-"""From texts to vectors: encoded and checked."""
+"""From items to vectors: encoded and checked."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import evaluation_pb2
-from tunevane.core.dataset import Dataset
+from tunevane.core.dataset import Dataset, Item
 from tunevane.errors import EvaluationFailedError
 from tunevane.nn.encode import Floats
+from tunevane.nn.inputs import Pictures
 from tunevane_evaluator.work import Work
 
 NAMED = 5
@@ -39,13 +41,16 @@ def stream(
 
     Raises:
         EvaluationFailedError: An embedding is not finite; names the items.
+        InvalidRequestError: An item has nothing that the model reads, or its image does not decode; names the item.
 
     """
     plan = work.plan
+    given, read = _given(work, data, what)
     total, done, zeros = len(data.items), 0, 0
     started = time.perf_counter()
     batches = work.encoder.stream(
-        data.texts,
+        given,
+        **read,
         bf16=plan.precision == evaluation_pb2.PRECISION_BF16,
         batch_size=plan.batch_size or None,
         check=work.check,
@@ -64,8 +69,20 @@ def stream(
         work.progress(step, done, total, started)
     if zeros and not is_euclidean(plan):
         work.warnings.append(
-            f"a zero vector came out for {zeros} of {total} texts ({what}); it is equally far from everything"
+            f"a zero vector came out for {zeros} of {total} items ({what}); it is equally far from everything"
         )
+
+
+def _given(work: Work, data: Dataset, what: str) -> tuple[Sequence[str | Item], dict[str, Any]]:
+    """Returns what the encoder is to encode, and how it is to read it."""
+    plan = work.plan
+    files, tower = plan.query_data, plan.model
+    if what == "document":
+        files = plan.index_data if plan.HasField("index_data") else plan.query_data
+        tower = plan.index_model or plan.model
+    if not tower and all(item.image is None for item in data.items):
+        return data.texts, {}
+    return data.items, {"pictures": Pictures(files, work.store), "tower": tower}
 
 
 def _demand_finite(data: Dataset, positions: list[int], vectors: Floats, what: str) -> None:

@@ -11,12 +11,14 @@ import struct
 from collections.abc import Iterator, Mapping
 
 import torch
+from blake3 import blake3
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tunevane.api.type.v1 import blob_pb2
 from tunevane.core import bundles
 from tunevane.errors import InvalidRequestError, PreconditionError
+from tunevane.nn.snapshot import Place, place_of
 from tunevane.storage.blobs import BlobStore
 
 MAX_HEADER_BYTES = 16 << 20
@@ -61,22 +63,32 @@ def save(
     """
     groups: dict[str, dict[str, torch.Tensor]] = {}
     aliases: dict[str, str] = {}
-    owner_of: dict[tuple[object, ...], str] = {}
+    owner_of: dict[Place, str] = {}
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
             raise InvalidRequestError(f"tensor '{name}' has the type {tensor.dtype}, which checkpoints do not hold")
-        place = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+        place = place_of(tensor)
         owner = owner_of.setdefault(place, name) if tensor.numel() else name
         if owner != name:
             aliases[name] = owner
         else:
             groups.setdefault(group_of(name), {})[name] = tensor
-    files = {f"{group}.safetensors": store.put_chunks(_pieces(members)) for group, members in groups.items()}
+    files = {f"{group}.safetensors": _put(members, store) for group, members in groups.items()}
     if aliases:
         files[ALIASES] = store.put_bytes(json.dumps(aliases, sort_keys=True).encode())
     for path, data in (extra or {}).items():
         files[path] = store.put_bytes(data)
     return bundles.make(files)
+
+
+def _put(tensors: Mapping[str, torch.Tensor], store: BlobStore) -> blob_pb2.BlobRef:
+    """Stores a group; a group that is stored already is hashed and not written."""
+    pieces = list(_pieces(tensors))
+    hasher = blake3()
+    for piece in pieces:
+        hasher.update(piece)
+    size = sum(memoryview(piece).nbytes for piece in pieces)
+    return store.put_named(blob_pb2.BlobRef(blake3=hasher.hexdigest(), size_bytes=size), pieces)
 
 
 def _pieces(tensors: Mapping[str, torch.Tensor]) -> Iterator[bytes | memoryview]:

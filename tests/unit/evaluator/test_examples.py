@@ -38,6 +38,20 @@ def test_results_are_shown_with_text_score_and_relevance() -> None:
     }
 
 
+def test_images_are_named() -> None:
+    pictures = Dataset("items", (Item("p", image="images/a.png"), Item("b", "both", "images/b.png")))
+    judged = Judgements.from_labels(["1"], ["1", "2"])
+    examples = Examples(pictures, pictures, 1, 0, 2)
+    examples.add(0, np.array([[0, 1]]), np.ones((1, 2), np.float32), judged)
+    examples.add(1, np.array([[0, 1]]), np.ones((1, 2), np.float32), judged)
+    (shown,) = json.loads(examples.document())["queries"]
+    assert [(each["text"], each["image"]) for each in shown["results"]] == [
+        (None, "images/a.png"),
+        ("both", "images/b.png"),
+    ]
+    assert shown["image"] in ("images/a.png", "images/b.png")
+
+
 def test_the_choice_depends_on_the_seed_alone() -> None:
     chosen = [[query["id"] for query in json.loads(collect(4, seed))["queries"]] for seed in (1, 1, 2)]
     assert chosen[0] == chosen[1] != chosen[2]

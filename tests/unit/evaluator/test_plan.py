@@ -51,8 +51,8 @@ def test_what_can_work_is_accepted(plan: dict[str, object]) -> None:
         ({"metrics": ["ndcg@0"]}, "must be a whole number of at least 1"),
         ({"metrics": ["recall@10,1001"]}, "'recall@10,1001' looks at 1001 results; at most 1000 are fetched"),
         ({"metrics": ["beauty"]}, "plan.metrics: unknown metric 'beauty'"),
-        ({"model": "text"}, "plan.model: this checkpoint holds one model, and none named 'text'"),
-        ({"index_model": "image"}, "plan.index_model: this checkpoint holds one model"),
+        ({"model": "tower"}, "plan.model: must be one of text, image, clip-text, clip-vision, not 'tower'"),
+        ({"index_model": "left"}, "plan.index_model: must be one of text, image"),
         ({"index_data": blob_pb2.Bundle()}, "plan.index_data: a bundle has 1 to 10000 files"),
     ],
 )

@@ -12,10 +12,12 @@ import pytest
 from support.exact_index import ExactIndex
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
 from tunevane.api.type.v1 import evaluation_pb2
+from tunevane.core import bundles
 from tunevane.core.dataset import Dataset, Item
 from tunevane.core.search_settings import SearchSettings
-from tunevane.errors import EvaluationFailedError, InvalidRequestError
+from tunevane.errors import EvaluationFailedError
 from tunevane.nn.encode import Encoder, Floats
+from tunevane.nn.inputs import Pictures
 from tunevane.storage import datasets
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator import evaluation, vectors
@@ -52,7 +54,7 @@ def test_zero_vectors_are_told_where_angles_are_compared(tmp_path: Path) -> None
     at_hand = work(tmp_path)
     made = vectors.all_of(at_hand, items("3 4", "0 0", "1e-30 0", "0 1e30"), wire.EVALUATION_STEP_INDEXING, "document")
     np.testing.assert_allclose(made, np.array([[3, 4], [0, 0], [1e-30, 0], [0, 1e30]]), rtol=1e-6)
-    assert at_hand.warnings == ["a zero vector came out for 1 of 4 texts (document); it is equally far from everything"]
+    assert at_hand.warnings == ["a zero vector came out for 1 of 4 items (document); it is equally far from everything"]
 
 
 def test_distances_are_taken_from_vectors_as_they_are(tmp_path: Path) -> None:
@@ -68,10 +70,36 @@ def test_what_is_not_finite_is_named(tmp_path: Path, bad: str) -> None:
         vectors.all_of(work(tmp_path), items("1 1", bad, "2 2"), wire.EVALUATION_STEP_INDEXING, "document")
 
 
-def test_an_item_without_text_is_named(tmp_path: Path) -> None:
-    data = Dataset("items", (Item("picture", image="a.png"),))
-    with pytest.raises(InvalidRequestError, match="'picture' has no text"):
-        vectors.all_of(work(tmp_path), data, wire.EVALUATION_STEP_INDEXING, "document")
+class Towers:
+    """Notes by which tower and from which files it is asked to encode."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], str]] = []
+
+    def stream(
+        self, given: Sequence[Item], *, pictures: Pictures, tower: str, **more: object
+    ) -> Iterator[tuple[list[int], Floats]]:
+        self.asked.append(([pictures.digest(item) for item in given], tower))
+        yield list(range(len(given))), np.ones((len(given), 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "index_model", "towers"), [("text", "image", "text image"), ("image", "", "image image")]
+)
+def test_each_set_is_read_by_its_tower_from_its_own_files(
+    tmp_path: Path, model: str, index_model: str, towers: str
+) -> None:
+    plan = evaluation_pb2.EvaluationPlan(model=model, index_model=index_model)
+    encoder, at_hand = Towers(), work(tmp_path, plan)
+    at_hand.encoder = cast("Encoder", encoder)
+    blobs = [at_hand.store.put_bytes(data) for data in (b"of the query", b"of the document")]
+    for field, blob in zip(("query_data", "index_data"), blobs, strict=True):
+        getattr(at_hand.request.plan, field).CopyFrom(bundles.make({"images/a.png": blob}))
+    data = Dataset("items", (Item("picture", image="images/a.png"),))
+    for what in ("query", "document"):
+        vectors.all_of(at_hand, data, wire.EVALUATION_STEP_INDEXING, what)
+    asked = zip(blobs, towers.split(), strict=True)
+    assert encoder.asked == [([blob.blake3], tower) for blob, tower in asked]
 
 
 def test_a_zero_vector_is_as_far_from_everything_as_a_right_angle(tmp_path: Path) -> None:
@@ -86,7 +114,7 @@ def test_a_zero_vector_is_as_far_from_everything_as_a_right_angle(tmp_path: Path
     result = evaluation.run(at_hand)
     assert result.metrics.values["hit_at_k"] == pytest.approx(0.5)
     assert result.collapsed_fraction == 1
-    assert any("1 of 1 texts (query)" in warning for warning in result.warnings)
+    assert any("1 of 1 items (query)" in warning for warning in result.warnings)
     assert any("has the model collapsed?" in warning for warning in result.warnings)
 
 

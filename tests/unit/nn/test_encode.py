@@ -13,6 +13,9 @@ import torch
 from support.models import minilm, names, tiny
 from tunevane.nn import models
 from tunevane.nn.encode import Encoder
+from tunevane.nn.inputs import Inputs
+from tunevane.nn.packed import PackedBert
+from tunevane.nn.tokens import Tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -69,27 +72,14 @@ def test_nothing_to_encode_is_an_empty_array(model: SentenceTransformer) -> None
 
 
 def test_batches_hold_every_text_once_within_the_token_budget(model: SentenceTransformer) -> None:
-    encoder = Encoder(model)
-    ids = encoder.token_ids([*names("de", 2000), *names("en", 2000)])
-    batches = list(encoder.batches(ids, None))
-    assert sorted(position for batch in batches for position in batch) == list(range(len(ids)))
-    padded = [len(batch) * max(len(ids[position]) for position in batch) for batch in batches]
+    texts = [*names("de", 1000), *names("en", 1000)]
+    inputs = Inputs(model, texts)
+    lengths = inputs.tokens.lengths
+    batches = list(Encoder(model)._batches(inputs, "text", np.arange(len(texts)), None))
+    assert sorted(position for batch in batches for position in batch) == list(range(len(texts)))
+    padded = [len(batch) * max(lengths[position] for position in batch) for batch in batches]
     assert max(padded) <= 2048
-    assert sum(padded) <= 1.15 * sum(len(row) for row in ids)
-
-
-def test_a_set_is_tokenised_once(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder(model)
-    first = encoder.token_ids(TEXTS)
-    monkeypatch.setattr("tunevane.nn.encode.tokenise", lambda *given: pytest.fail("tokenised again"))
-    assert encoder.token_ids(tuple(TEXTS)) is first
-
-
-def test_sets_that_differ_only_in_where_texts_end_are_told_apart(model: SentenceTransformer) -> None:
-    encoder = Encoder(model)
-    assert encoder.token_ids(["a", "b c"]) != encoder.token_ids(["a b", "c"])
-    assert len(encoder.token_ids(["a\0b"])) == 1
-    assert len(encoder.token_ids(["a", "b"])) == 2
+    assert sum(padded) <= 1.2 * lengths.sum()
 
 
 def test_the_check_before_each_batch_can_stop_it(model: SentenceTransformer) -> None:
@@ -112,15 +102,24 @@ def test_the_check_before_each_batch_can_stop_it(model: SentenceTransformer) -> 
 def test_out_of_memory_halves_the_batch(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(model)
     expected = encoder.encode(TEXTS[:12])
-    forward, sizes = type(model).forward, []
+    forward, sizes = PackedBert.__call__, []
 
-    def limited(self: object, features: dict[str, torch.Tensor], **more: object) -> object:
-        sizes.append(len(features["input_ids"]))
+    def limited(self: PackedBert, tokens: Tokens, positions: list[int]) -> torch.Tensor:
+        sizes.append(len(positions))
         if sizes[-1] > 3:
             raise torch.OutOfMemoryError("no room for so many")
-        return forward(self, features, **more)  # type: ignore[arg-type]
+        return forward(self, tokens, positions)
 
-    monkeypatch.setattr(type(model), "forward", limited)
+    monkeypatch.setattr(PackedBert, "__call__", limited)
     np.testing.assert_allclose(encoder.encode(TEXTS[:12], batch_size=12), expected, atol=1e-5)
     assert sizes[0] == 12
     assert min(sizes) <= 3
+
+
+def test_other_errors_are_not_taken_for_it(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: PackedBert, *given: object) -> torch.Tensor:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(PackedBert, "__call__", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        Encoder(model).encode(TEXTS)

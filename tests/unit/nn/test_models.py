@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from support.models import minilm, tiny
+from tunevane import plugins
 from tunevane.callback.components import component
 from tunevane.core import bundles
 from tunevane.errors import InvalidRequestError
 from tunevane.nn import models
 from tunevane.nn.encode import Encoder
+from tunevane.nn.inputs import Inputs
 from tunevane.storage.blobs import BlobStore
 
 
@@ -26,7 +28,7 @@ def test_layers_are_cut() -> None:
 
 def test_the_longest_text_can_be_chosen() -> None:
     model = models.build(component("minilm", {"layers": 1, "max_seq_length": 8}))
-    assert [len(row) for row in Encoder(model).token_ids(["word " * 50, "word"])] == [8, 3]
+    assert Inputs(model, ["word " * 50, "word"]).tokens.lengths.tolist() == [8, 3]
 
 
 @pytest.mark.parametrize(
@@ -63,12 +65,12 @@ def test_a_folder_becomes_a_bundle_and_a_model_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        (None, "has no modules.json"),
+        (None, "it has neither modules.json"),
         ("[1]", "cannot be read"),
         ("{", "cannot be read"),
         (json.dumps([{"type": "os.system"}]), "asks for the module 'os.system'"),
         (json.dumps([{"type": "my_code.Transformer"}]), "asks for the module 'my_code.Transformer'"),
-        (json.dumps([{"type": "sentence_transformers.models.Router"}]), "built are those"),
+        (json.dumps([{"type": "sentence_transformers.models.CNN"}]), "built are those"),
         (json.dumps([{"type": "sentence_transformers.models.Transformer"}]), "no .safetensors weights"),
     ],
 )
@@ -91,8 +93,10 @@ def test_the_check_holds_for_files_that_somebody_else_sent(tmp_path: Path) -> No
 
 
 def test_every_registered_model_tells_what_it_is() -> None:
-    for name in ("minilm", "sentence-transformers"):
+    known = plugins.names("models")
+    assert {"efficientnet-lite0", "minilm", "sentence-transformers", "two-towers"} <= set(known)
+    for name in known:
         info = models.find(name)
         assert info.name == name
         assert info.summary.endswith(".")
-        assert info.task == "text-to-text"
+        assert set(info.task.split(", ")) <= {"text-to-text", "image-to-image", "text-to-image"}

@@ -10,7 +10,7 @@ import torch
 
 from tunevane.callback.components import component
 from tunevane.errors import InvalidRequestError, PreconditionError
-from tunevane.nn import checkpoint, models
+from tunevane.nn import checkpoint, folders, models
 from tunevane.nn.encode import Encoder
 from tunevane.storage.blobs import BlobStore
 
@@ -31,11 +31,6 @@ def test_encoding_equals_that_of_sentence_transformers(model: Any) -> None:
     ours = Encoder(model).encode(TEXTS)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, model.encode(TEXTS), atol=1e-5)
-
-
-def test_token_ids_are_computed_once(model: Any) -> None:
-    encoder = Encoder(model)
-    assert encoder.token_ids(TEXTS) is encoder.token_ids(list(TEXTS))
 
 
 def test_a_checkpoint_comes_back_to_the_bit(model: Any, store: BlobStore) -> None:
@@ -106,7 +101,7 @@ def test_a_folder_with_foreign_code_is_refused(model: Any, tmp_path: Path) -> No
     listing[0]["type"] = "os.system"
     (tmp_path / "modules.json").write_text(json.dumps(listing))
     with pytest.raises(InvalidRequestError, match="asks for the module 'os.system'"):
-        models.check_folder(tmp_path)
+        folders.check_folder(tmp_path)
 
 
 def test_an_unknown_model_is_named_with_what_there_is() -> None:

@@ -11,7 +11,7 @@ from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
-from tunevane.nn import checkpoint, models
+from tunevane.nn import checkpoint, folders, models
 from tunevane.nn.blend import blend
 from tunevane_trainer.training import sweep
 from tunevane_trainer.training.against import Against
@@ -120,5 +120,5 @@ class Ending:
     def _artifact(self, trainer: Trainer) -> blob_pb2.Bundle:
         """Saves the model as a folder that sentence-transformers loads, and stores its files."""
         with tempfile.TemporaryDirectory(prefix="tunevane-artifact-") as scratch:
-            trainer.model.save(scratch, create_model_card=False)
+            folders.save(trainer.model, Path(scratch))
             return models.folder_bundle(Path(scratch), self.files.store)
