@@ -75,6 +75,7 @@ lint-protos:
 .PHONY: docs
 docs: $(VENV)/ready  ## Build the docs into build/docs.
 	$(BIN)/python -m typer tunevane.cli.main utils docs --name tunevane --title "Command line" --output docs/reference/command-line.md
+	$(BIN)/python docs/pictures.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir build/docs
 
 .PHONY: bench
