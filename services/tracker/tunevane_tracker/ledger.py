@@ -16,7 +16,7 @@ from tunevane import log
 from tunevane.api.type.v1.event_pb2 import Event
 from tunevane.errors import AlreadyExistsError, ResourceExhaustedError, SequenceGapError, StaleWriterError
 from tunevane_tracker.batch import Batch, DamagedBatchError, checked, checksum, same
-from tunevane_tracker.runs import COLUMNS, TrackedRun, from_row, identity
+from tunevane_tracker.runs import COLUMNS, TrackedRun, from_row, seal
 
 _log = log.get("tracker.ledger")
 
@@ -115,11 +115,13 @@ class Ledger:
     def before_commit(self, connection: sqlite3.Connection) -> None:
         """Writes what changed of the runs."""
         rows = [
-            (run.acked, run.newest, run.ended, run.conflicts, run.writer_epoch, run.number)
+            (run.acked, run.newest, run.ended, run.conflicts, run.writer_epoch, _seal(run), run.number)
             for run in self._changed.values()
         ]
         connection.executemany(
-            "UPDATE runs SET acked = ?, newest = ?, ended = ?, conflicts = ?, writer_epoch = ? WHERE number = ?", rows
+            "UPDATE runs SET acked = ?, newest = ?, ended = ?, conflicts = ?, writer_epoch = ?, checksum = ? "
+            "WHERE number = ?",
+            rows,
         )
         self._changed.clear()
         if len(self._runs) > MAX_HELD:
@@ -158,11 +160,12 @@ class Ledger:
             raise ResourceExhaustedError(f"the tracker keeps {count} runs already; its limit is {self._max_runs}")
         created = self._clock()
         (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM runs").fetchone()
+        run = TrackedRun(number, uid, name, {}, created, 0, None, 0)
         connection.execute(
             "INSERT INTO runs (number, uid, name, checksum, created) VALUES (?, ?, ?, ?, ?)",
-            (number, uid, name, identity(number, uid, name), created),
+            (number, uid, name, _seal(run), created),
         )
-        return TrackedRun(number, uid, name, {}, created, 0, None, 0)
+        return run
 
     def _extend(self, connection: sqlite3.Connection, run: TrackedRun, batch: Batch, duplicates: int) -> Appended:
         """Adds events behind the newest."""
@@ -242,6 +245,10 @@ class Ledger:
         self._put(run)
         self._on_mended(run)
         return run
+
+
+def _seal(run: TrackedRun) -> int:
+    return seal(run.number, run.uid, run.name, run.acked, run.newest, run.ended, run.conflicts, run.writer_epoch)
 
 
 def _same(kept: Mapping[int, Event], event: Event) -> bool:

@@ -7,6 +7,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+SEALED = "number, uid, name, acked, newest, ended, conflicts, writer_epoch"
+"""What the checksum of a run's row covers, in the order of `seal`."""
+
 COLUMNS = "number, uid, name, config, created, acked, ended, conflicts, newest, writer_epoch"
 
 
@@ -55,6 +58,16 @@ def from_row(row: Row) -> TrackedRun:
     return TrackedRun(number, uid, name, known, created, acked, ended, conflicts, newest, writer_epoch)
 
 
-def identity(number: object, uid: object, name: object) -> int:
-    """Returns a checksum of what tells a run from others."""
-    return zlib.crc32(f"{number} {uid} {name}".encode(errors="replace"))
+def seal(
+    number: object,
+    uid: object,
+    name: object,
+    acked: object,
+    newest: object,
+    ended: object,
+    conflicts: object,
+    writer_epoch: object,
+) -> int:
+    """Returns the checksum of a run's row, which tells whether the disk gives back what was written."""
+    text = f"{number} {uid} {name} {acked} {newest} {ended} {conflicts} {writer_epoch}"
+    return zlib.crc32(text.encode(errors="replace"))

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from tunevane import log
 from tunevane_tracker.batch import DamagedBatchError, checked
 from tunevane_tracker.database import DamagedDatabaseError, open_database
-from tunevane_tracker.runs import identity
+from tunevane_tracker.runs import SEALED, seal
 
 _log = log.get("tracker.salvage")
 
@@ -65,8 +65,8 @@ def open_or_salvage(path: Path) -> tuple[sqlite3.Connection, str]:
 
 def _check_runs(connection: sqlite3.Connection) -> None:
     """Raises DamagedDatabaseError, and closes the connection, when a run is not the one that was written."""
-    for number, uid, name, checksum in connection.execute("SELECT number, uid, name, checksum FROM runs"):
-        if identity(number, uid, name) != checksum:
+    for *columns, checksum in connection.execute(f"SELECT {SEALED}, checksum FROM runs"):  # noqa: S608 - constant
+        if seal(*columns) != checksum:
             connection.close()
             raise DamagedDatabaseError("a run is not the one that was written")
 
@@ -105,32 +105,39 @@ def _salvage(path: Path, why: str) -> sqlite3.Connection:
 def _copy_runs(source: sqlite3.Connection, target: sqlite3.Connection) -> dict[int, int]:
     """Copies the runs and returns the newest event that each had, by number."""
     newest: dict[int, int] = {}
+
+    def add(number: int, uid: str, name: str, config: str | None, created: float) -> bool:
+        with suppress(sqlite3.Error):
+            target.execute(
+                "INSERT INTO runs (number, uid, name, checksum, config, created) VALUES (?, ?, ?, 0, ?, ?)",
+                (number, uid, name, config, created),
+            )
+            return True
+        return False
+
     for row in _rows(source, "runs"):
         number, uid, name, checksum, config, created, acked, ended, conflicts, last, writer_epoch = row
-        if not isinstance(number, int) or identity(number, uid, name) != checksum:
+        if seal(number, uid, name, acked, last, ended, conflicts, writer_epoch) != checksum:
             continue
-        with suppress(sqlite3.Error, TypeError, ValueError):
-            config = config if config is None or isinstance(json.loads(config), dict) else None
-            values = (number, uid, name, checksum, config, float(created), ended, int(conflicts), int(writer_epoch))
-            target.execute(
-                "INSERT INTO runs (number, uid, name, checksum, config, created, ended, conflicts, writer_epoch) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                values,
-            )
-            newest[number] = max(int(acked), int(last))
+        if add(number, uid, name, _sound(config), created if isinstance(created, float) else 0.0):
+            newest[number] = last
+            target.execute("UPDATE runs SET ended = ?, conflicts = ? WHERE number = ?", (ended, conflicts, number))
     # A run whose row is gone is still in the indexes.
     by_uid = "SELECT number, uid FROM runs INDEXED BY sqlite_autoindex_runs_1"
     by_name = "SELECT number, name FROM runs INDEXED BY runs_by_name"
     uids, names = dict(_pairs(source, by_uid)), dict(_pairs(source, by_name))
     for number in uids.keys() & names.keys() - newest.keys():
-        uid, name = uids[number], names[number]
-        with suppress(sqlite3.Error, TypeError):
-            target.execute(
-                "INSERT INTO runs (number, uid, name, checksum, created) VALUES (?, ?, ?, ?, 0)",
-                (number, uid, name, identity(number, uid, name)),
-            )
+        if add(number, uids[number], names[number], None, 0.0):
             newest[number] = 0
     return newest
+
+
+def _sound(config: object) -> str | None:
+    """Returns a configuration that can be read; None lets it be told again."""
+    with suppress(ValueError, TypeError):
+        if isinstance(json.loads(config), dict):  # type: ignore[arg-type]  # what is no text raises
+            return str(config)
+    return None
 
 
 def _copy_batches(source: sqlite3.Connection, target: sqlite3.Connection, newest: dict[int, int]) -> int:
@@ -141,25 +148,35 @@ def _copy_batches(source: sqlite3.Connection, target: sqlite3.Connection, newest
         if run not in found:
             continue
         try:
-            checked(run, first, last, checksum, content)
+            batch = checked(run, first, last, checksum, content)
             target.execute(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", (number, run, first, last, checksum, content)
             )
         except (DamagedBatchError, sqlite3.Error):
             continue
         found[run].append((first, last))
+        if batch[-1].HasField("run_ended"):
+            # Of a run whose row is gone, this is all that tells.
+            seconds = float(batch[-1].event_time.seconds)
+            target.execute(
+                "UPDATE runs SET ended = coalesce(ended, ?) WHERE number = ? AND created = 0", (seconds, run)
+            )
     events = 0
     for run, spans in found.items():
-        end, acked, holes = 0, None, []
+        end, acked = 0, None
         for first, last in [*sorted(spans), (newest[run] + 1, newest[run])]:
             if first > end + 1:
-                holes.append((run, end + 1, first - 1))
+                target.execute("INSERT INTO holes VALUES (?, ?, ?)", (run, end + 1, first - 1))
                 acked = end if acked is None else acked
             events += last - first + 1
             end = max(end, last)
-        target.executemany("INSERT OR REPLACE INTO holes VALUES (?, ?, ?)", holes)
+        # Anybody may publish to the run that is left: who did before may be what was damaged.
+        columns = target.execute(f"SELECT {SEALED} FROM runs WHERE number = ?", (run,)).fetchone()  # noqa: S608
+        number, uid, name, _, _, ended, conflicts, writer_epoch = columns
+        acked = end if acked is None else acked
         target.execute(
-            "UPDATE runs SET acked = ?, newest = ? WHERE number = ?", (end if acked is None else acked, end, run)
+            "UPDATE runs SET acked = ?, newest = ?, checksum = ? WHERE number = ?",
+            (acked, end, seal(number, uid, name, acked, end, ended, conflicts, writer_epoch), run),
         )
     return events
 

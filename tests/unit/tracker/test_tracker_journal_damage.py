@@ -174,6 +174,23 @@ def test_a_sentence_about_damage_stays_until_the_damaged_file_is_removed(whole: 
     journal.close()
 
 
+@pytest.mark.parametrize(
+    "change", ["acked = 3", "newest = 700", "ended = 'x'", "writer_epoch = 9", "name = 'run-9'", "conflicts = 5"]
+)
+def test_a_run_that_is_not_as_it_was_written_is_made_anew(whole: Path, tmp_path: Path, change: str) -> None:
+    path = Path(shutil.copy(whole, tmp_path))
+    database = sqlite3.connect(path)
+    database.execute(f"UPDATE runs SET {change} WHERE uid = 'u1'")
+    database.commit()
+    database.close()
+    journal = opened(path)
+    run = journal.run("u1")
+    assert (run.acked, run.newest, run.ended, run.writer_epoch, run.conflicts) == (600, 600, None, 0, 0)
+    assert served(journal, "u1") == EVENTS["u1"]
+    assert journal.append("run-1", "u1", [Event(sequence=601)]).result().acked == 601
+    journal.close()
+
+
 def test_a_batch_is_only_what_was_stored() -> None:
     batch = Batch.from_events(lines("u", 3))
     code = checksum(7, 1, 3, batch.content)
@@ -189,3 +206,23 @@ def test_a_batch_is_only_what_was_stored() -> None:
     ]:
         with pytest.raises(DamagedBatchError):
             checked(*wrong)
+
+
+def test_a_run_whose_row_is_gone_is_found_in_the_indexes_and_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "tracker.sqlite"
+    journal = opened(path)
+    run = whole_run()
+    journal.append("run-1", "u1", run).result()
+    journal.close()
+    database = sqlite3.connect(path)
+    (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runs'").fetchone()
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * PAGE_BYTES : page * PAGE_BYTES] = bytes(PAGE_BYTES)
+    path.write_bytes(content)
+    journal = opened(path)
+    found = journal.run("u1")
+    assert (found.name, found.acked) == ("run-1", len(run))
+    assert found.ended == run[-1].event_time.seconds
+    assert journal.events(found, 0, 100) == run
+    journal.close()

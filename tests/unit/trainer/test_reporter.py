@@ -71,6 +71,27 @@ def test_a_refused_commit_is_told_and_the_events_go_on(tmp_path: Path) -> None:
         assert parts.texts() == ["before", "after", "why"]
 
 
+def test_an_event_that_the_service_refuses_is_told_and_poisons_nothing(tmp_path: Path) -> None:
+    with trainer_parts(tmp_path) as parts, connect(parts.address) as channel:
+        reporter = Reporter(channel, RUN, "first", tmp_path / "outbox")
+        reporter.start(parts.claim("first"))
+        reporter.log("before")
+        reporter.log("x" * (5 << 20))
+        for number in range(3):
+            reporter.log(f"after {number}")
+        reporter.commit([log_event("committed")])
+        before, told, *after = parts.texts()
+        assert before == "before"
+        assert told.startswith("1 events were refused by the trainer service and are lost: ")
+        assert after == ["after 0", "after 1", "after 2", "committed"]
+        reporter.close()
+        successor = Reporter(channel, RUN, "second", tmp_path / "outbox")
+        successor.start(parts.claim("second"))
+        successor.flush()
+        successor.close()
+        assert parts.texts() == [before, told, *after]
+
+
 def test_a_worker_that_was_replaced_is_told_when_it_emits(tmp_path: Path) -> None:
     with trainer_parts(tmp_path) as parts, connect(parts.address) as channel:
         reporter = Reporter(channel, RUN, "old", tmp_path / "outbox")

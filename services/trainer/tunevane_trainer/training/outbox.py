@@ -46,6 +46,9 @@ class Parcel:
     end: int
     """Where in the file they end."""
 
+    first: int = 0
+    """Number of the first, as the file has it."""
+
 
 @dataclass(frozen=True)
 class _Frame:
@@ -77,11 +80,9 @@ class Outbox:
         self._start = self._end = 0
         self._file = self._open(path)
         left, damaged = self._left(next_number)
-        os.ftruncate(self._file, 0)
-        for content, count in left:
-            self.append(content, count)
         if damaged:
-            self.append(explain(f"{damaged} bytes of events that a lost worker left behind were damaged"), 1)
+            left.append((explain(f"{damaged} bytes of events that a lost worker left behind were damaged"), 1))
+        self._begin(left)
 
     def _open(self, path: Path | None) -> int:
         for place in [] if path is None else [path, path.with_name(f"{path.name}.{os.getpid()}")]:
@@ -117,6 +118,17 @@ class Outbox:
         # What follows the last frame is from before.
         return left, 0 if rest.startswith(_LAST) else len(rest)
 
+    def _begin(self, events: list[tuple[bytes, int]]) -> None:
+        """Writes the file anew, in one go: whoever dies meanwhile leaves either the old events or these."""
+        frames = []
+        for content, count in events:
+            frames.append(_frame(_EVENTS, self._number, content, count))
+            self._number += count
+        data = b"".join(frames)
+        os.pwrite(self._file, data + _LAST, 0)
+        os.ftruncate(self._file, len(data) + len(_LAST))
+        self._end = len(data)
+
     def append(self, content: bytes, count: int) -> None:
         """Adds events with one write; on a full disk they are dropped, which is said once there is space."""
         if self._dropped and not self._said():
@@ -136,8 +148,7 @@ class Outbox:
         return True
 
     def _write(self, kind: int, number: int, content: bytes, count: int) -> bool:
-        body = _ABOUT.pack(number, count, kind) + content
-        frame = _HEAD.pack(len(body), zlib.crc32(body)) + body + _LAST
+        frame = _frame(kind, number, content, count) + _LAST
         try:
             written = os.pwrite(self._file, frame, self._end)
         except OSError as error:
@@ -156,7 +167,7 @@ class Outbox:
         return first
 
     def refused(self, first: int, count: int) -> None:
-        """Takes numbers back that were reserved; events which came meanwhile move up."""
+        """Takes numbers back that the service did not take; events which came meanwhile move up."""
         self._number -= count
         if self._start < self._end:
             self._write(_REFUSED, first, b"", count)
@@ -168,16 +179,17 @@ class Outbox:
 
     def next(self, limit: int) -> Parcel:
         """Reads the next events up to a place in the file; none when there are none."""
-        contents, count, end = [], 0, self._start
+        contents, count, first, end = [], 0, 0, self._start
         for frame in _frames(self._read(limit)):
             if frame.kind == _EVENTS:
                 contents.append(frame.content)
                 count += frame.count
+                first = first or frame.number
             end = self._start + frame.end
         if end == self._start < limit:
             lost = self._explain(f"{limit - end} bytes of events were damaged on the worker's disk")
             return Parcel(lost, 1, limit)
-        return Parcel(b"".join(contents), count, end)
+        return Parcel(b"".join(contents), count, end, first)
 
     def _read(self, limit: int) -> bytes:
         """Reads whole frames where it can, at least one."""
@@ -203,6 +215,11 @@ class Outbox:
         if self._path is not None and self._start == self._end:
             self._path.unlink(missing_ok=True)
         os.close(self._file)
+
+
+def _frame(kind: int, number: int, content: bytes, count: int) -> bytes:
+    body = _ABOUT.pack(number, count, kind) + content
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 def _frames(data: bytes) -> Iterator[_Frame]:

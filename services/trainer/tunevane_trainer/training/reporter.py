@@ -27,7 +27,7 @@ from tunevane.errors import (
     TunevaneError,
     UnavailableError,
 )
-from tunevane_trainer.training.outbox import Outbox
+from tunevane_trainer.training.outbox import Outbox, Parcel
 
 _log = log.get("reporter")
 
@@ -38,6 +38,10 @@ CALL_SECONDS = 30.0
 _TAG = bytes([wire.AppendEventsRequest.EVENTS_FIELD_NUMBER << 3 | 2])
 _SHORT = [_TAG + bytes([length]) for length in range(128)]
 _METHOD = "/tunevane.api.trainer.v1.RunnerService/AppendEvents"
+
+
+_FINAL = (StaleWriterError, UnavailableError, DeadlineExceededError)
+"""What ends a worker's events for good; anything else concerns the events at hand."""
 
 
 @dataclass(eq=False)
@@ -195,7 +199,7 @@ class Reporter:
                 commit = self._commits[0] if self._commits else None
                 parcel = self._box.next(self._box.end if commit is None else commit.after)
             if parcel.count:
-                self._send(parcel.content, parcel.count)
+                self._send_parcel(parcel)
             elif commit is not None:
                 self._send_commit(commit)
             elif not calls:
@@ -208,10 +212,23 @@ class Reporter:
                 if not parcel.count and commit is None:
                     return
 
+    def _send_parcel(self, parcel: Parcel) -> None:
+        """Sends events; those that the service refuses are lost, which people are told."""
+        try:
+            self._send(parcel.content, parcel.count)
+        except _FINAL:
+            raise
+        except TunevaneError as error:
+            _log.error("events were refused count=%d: %s", parcel.count, error)
+            text = f"{parcel.count} events were refused by the trainer service and are lost: {str(error)[:500]}"
+            self._send(self._encode([log_event(text, event_pb2.SEVERITY_WARNING)]), 1)
+            with self._lock:
+                self._box.refused(parcel.first, parcel.count - 1)
+
     def _send_commit(self, commit: _Commit) -> None:
         try:
             self._send(commit.content, commit.count)
-        except (StaleWriterError, UnavailableError, DeadlineExceededError):
+        except _FINAL:
             raise
         except TunevaneError as error:
             # Nothing of it was kept; whoever waits decides what becomes of the run.
