@@ -292,6 +292,7 @@ class EvaluationResult(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     BLENDS_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     computed: _builtins.bool
     """Whether it was computed for this call rather than remembered or joined."""
     query_count: _builtins.int
@@ -302,6 +303,8 @@ class EvaluationResult(_message.Message):
     """Queries for which the index holds no relevant document; they score 0."""
     collapsed_fraction: _builtins.float
     """Share of the queries whose whole result is one tie, in `[0, 1]`."""
+    precision: _evaluation_pb2.Precision.ValueType
+    """Arithmetic in which texts were encoded; images always are in fp32."""
     @_builtins.property
     def metrics(self) -> _metric_pb2.MetricSet:
         """The metrics by plain name, for example `precision_at_k`."""
@@ -347,10 +350,11 @@ class EvaluationResult(_message.Message):
         seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         search: _abc.Iterable[_evaluation_pb2.SearchOutcome] | None = ...,
         blends: _abc.Iterable[Global___BlendOutcome] | None = ...,
+        precision: _evaluation_pb2.Precision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "blends", b"blends", "collapsed_fraction", b"collapsed_fraction", "computed", b"computed", "document_count", b"document_count", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query", "queries_without_relevant", b"queries_without_relevant", "query_count", b"query_count", "search", b"search", "seconds", b"seconds", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_examples", b"_examples", "blends", b"blends", "collapsed_fraction", b"collapsed_fraction", "computed", b"computed", "document_count", b"document_count", "examples", b"examples", "metrics", b"metrics", "per_query", b"per_query", "precision", b"precision", "queries_without_relevant", b"queries_without_relevant", "query_count", b"query_count", "search", b"search", "seconds", b"seconds", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__examples: _TypeAlias = _typing.Literal["examples"]  # noqa: Y015
     _WhichOneofArgType__examples: _TypeAlias = _typing.Literal["_examples", b"_examples"]  # noqa: Y015
