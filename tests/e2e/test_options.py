@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +63,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Stack]:
-    import os
-
     path = os.pathsep.join(each for each in (str(package), os.environ.get("PYTHONPATH")) if each)
     with local_services(tmp_path_factory.mktemp("home"), PYTHONPATH=path) as started:
         tunevane.connect()
@@ -122,6 +121,14 @@ def test_the_artifact_is_what_after_measured(stack: Stack, tmp_path: Path) -> No
     callbacks = [evaluation(), WiSEFTCallback(alpha=0.0), BestModelCheckpoint(monitor="reciprocal_rank")]
     run = fit(callbacks, epochs=1)
     assert run.wait() == "SUCCEEDED", run.logs()
+    home = Path(os.environ["TUNEVANE_HOME"])
+    for event in run.events():
+        for file in event.checkpoint_saved.weights.files:
+            trainers, evaluators = (
+                home / service / "blobs" / file.blob.blake3[:2] / file.blob.blake3
+                for service in ("trainer", "evaluator")
+            )
+            assert trainers.samefile(evaluators), "checkpoints are not sent where services share a disk"
     folder = run.save_artifact(tmp_path)
     again = fit([evaluation()], model=folder, epochs=1, learning_rate=1e-9)
     assert again.wait() == "SUCCEEDED", again.logs()

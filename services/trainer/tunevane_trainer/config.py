@@ -25,6 +25,10 @@ class TrainerConfig:
     evaluator: str = "127.0.0.1:50052"
     """Address of the evaluator service, as workers reach it."""
 
+    evaluator_blob_dir: Path | None = None
+    """Where the evaluator keeps its blobs, if that is on the disk of `state_dir`: checkpoints are not sent then, the
+    files are the same ones. None sends them."""
+
     tracker: str | None = None
     """Address of the tracker service; None mirrors runs nowhere."""
 

@@ -27,8 +27,8 @@ from tunevane_trainer.config import TrainerConfig
 from tunevane_trainer.dataset_servicer import DatasetServicer
 from tunevane_trainer.launch.process import ProcessLauncher
 from tunevane_trainer.mirror import Mirror
-from tunevane_trainer.publisher import Publisher
 from tunevane_trainer.observe import TrainerCollector, TrainerMetrics
+from tunevane_trainer.publisher import Publisher
 from tunevane_trainer.runner_servicer import RunnerServicer
 from tunevane_trainer.runs import Runs
 from tunevane_trainer.store import RunStore
@@ -54,7 +54,7 @@ async def run(
     observed = TrainerMetrics(registry)
     supervisor = Supervisor(
         runs,
-        ProcessLauncher(config.state_dir),
+        ProcessLauncher(config.state_dir, config.evaluator_blob_dir),
         evaluator=config.evaluator,
         max_workers=config.max_workers,
         lease_seconds=config.lease_seconds,

@@ -26,6 +26,7 @@ from tunevane.errors import (
 from tunevane.rpc.blob_client import BlobClient
 from tunevane.rpc.channel import connect
 from tunevane.storage.blobs import BlobStore
+from tunevane.storage.sharing import share
 
 OnProgress = Callable[[wire.EvaluationProgress], None]
 """Hears how far an evaluation is, in the thread that asked."""
@@ -55,15 +56,18 @@ def refs(request: wire.EvaluateRequest) -> list[blob_pb2.BlobRef]:
 class EvaluatorClient:
     """An evaluator service. Threads may share it."""
 
-    def __init__(self, target: str | grpc.Channel, store: BlobStore) -> None:
+    def __init__(self, target: str | grpc.Channel, store: BlobStore, neighbour: BlobStore | None = None) -> None:
         """Opens the channel.
 
         Args:
             target: Address, for example `127.0.0.1:50052`, or an open channel.
             store: Holds the files of requests, and gets those of results.
+            neighbour: The evaluator's own store, where it is on a disk of ours: its files and ours become the same
+                ones, and nothing is sent. None where it is out of reach.
 
         """
         self.store = store
+        self._neighbour = neighbour
         channel = connect(target) if isinstance(target, str) else target
         self.blobs = BlobClient(channel)
         self._stub = evaluator_service_pb2_grpc.EvaluatorServiceStub(channel)
@@ -127,6 +131,8 @@ class EvaluatorClient:
         # Weights that nothing refers to yet are kept only because they are used.
         self.store.touch(needed)
         _check(is_over)
+        if self._neighbour is not None:
+            share(self.store, self._neighbour, needed)
         self.blobs.push(self.store, needed)
         touched = time.monotonic()
         call = self._stub.Evaluate(request, timeout=max(until - time.monotonic(), 1.0))
@@ -149,6 +155,8 @@ class EvaluatorClient:
 
     def read(self, ref: blob_pb2.BlobRef) -> bytes:
         """Returns a file of a result."""
+        if self._neighbour is not None:
+            share(self._neighbour, self.store, [ref])
         self.blobs.fetch([ref], self.store)
         return self.store.read(ref)
 

@@ -121,6 +121,7 @@ async def run(home: Path, idle_seconds: float | None, on_started: Callable[[Stac
         settings |= {
             "TUNEVANE_TRACKER_HTTP_PORT": str(ports["pages"]),
             "TUNEVANE_TRAINER_EVALUATOR": address["evaluator"],
+            "TUNEVANE_TRAINER_EVALUATOR_BLOB_DIR": str(home / "evaluator" / "blobs"),
             "TUNEVANE_TRAINER_TRACKER": address["tracker"],
         }
         services = [Service(name, settings, stopping) for name in NAMES]

@@ -136,6 +136,26 @@ class BlobStore:
         finally:
             scratch.remove()
 
+    def put_named(self, ref: blob_pb2.BlobRef, chunks: Iterable[bytes | memoryview]) -> blob_pb2.BlobRef:
+        """Stores the concatenation of pieces that the caller has hashed, and that do not change meanwhile.
+
+        Nothing is written where the blob is held already.
+
+        Raises:
+            StorageFullError: The disk is full; nothing is left behind.
+
+        """
+        held = self._held(ref)
+        if held is not None:
+            return held
+        scratch = Scratch(self.disk, self._partial / f"new-{uuid.uuid4().hex}", hashed=False)
+        try:
+            for chunk in chunks:
+                scratch.append(chunk)
+            return self._adopt(scratch, ref)
+        finally:
+            scratch.remove()
+
     def _held(self, ref: blob_pb2.BlobRef) -> blob_pb2.BlobRef | None:
         """Returns a reference, marked as used now, if the store holds the blob."""
         if not self.has(ref):

@@ -11,12 +11,13 @@ from tunevane.storage.disk import Disk, full_disk_named
 
 
 class Scratch:
-    """A file that is written, and hashed on the way, before it gets its final name."""
+    """A file that is written, and hashed on the way if `hashed`, before it gets its final name."""
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path, *, hashed: bool = True) -> None:
         self._disk = disk
         self.path = path
         self.hasher = blake3()
+        self._hashed = hashed
         self.size = 0
         with full_disk_named(path.parent, 0):
             self._handle: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -30,7 +31,8 @@ class Scratch:
         """
         assert self._handle is not None
         rest = memoryview(data).cast("B")
-        self.hasher.update(rest)
+        if self._hashed:
+            self.hasher.update(rest)
         with full_disk_named(self.path.parent, self.size + len(rest)):
             while rest:
                 taken = self._disk.write(self._handle, rest)

@@ -41,9 +41,16 @@ class ProcessWorker:
 class ProcessLauncher:
     """Starts `python -m tunevane_trainer.training`."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Chooses where workers keep their blobs: with the service's own, so that nothing is sent twice."""
+    def __init__(self, state_dir: Path, evaluator_blob_dir: Path | None = None) -> None:
+        """Chooses where workers keep their blobs: with the service's own, so that nothing is sent twice.
+
+        Args:
+            state_dir: The service's folder.
+            evaluator_blob_dir: The evaluator's blobs, if they are on the same disk.
+
+        """
         self._blobs = state_dir / "blobs"
+        self._evaluator_blobs = evaluator_blob_dir
 
     async def launch(self, assignment: Assignment) -> ProcessWorker:
         """Starts a worker; its words go to our stderr."""
@@ -56,6 +63,8 @@ class ProcessLauncher:
             # The data loaders of a worker may fork, which grpc only survives when it does not try to help.
             "GRPC_ENABLE_FORK_SUPPORT": "0",
         }
+        if self._evaluator_blobs is not None:
+            settings["TUNEVANE_WORKER_EVALUATOR_BLOB_DIR"] = str(self._evaluator_blobs)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tunevane_trainer.training", env={**os.environ, **settings}
         )

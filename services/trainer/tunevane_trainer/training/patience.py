@@ -57,10 +57,15 @@ class PatientEvaluator:
     """The evaluator service as a run sees it. Threads may share it."""
 
     def __init__(
-        self, channel: grpc.Channel, store: BlobStore, reporter: Reporter, stopping: Callable[[], bool]
+        self,
+        channel: grpc.Channel,
+        store: BlobStore,
+        reporter: Reporter,
+        stopping: Callable[[], bool],
+        neighbour: BlobStore | None = None,
     ) -> None:
-        """Args: the way there, where the files are, who hears of progress, and whether the run is to stop."""
-        self._client = EvaluatorClient(channel, store)
+        """Args: the way there, our files, who hears of progress, whether the run is to stop, and its files if near."""
+        self._client = EvaluatorClient(channel, store, neighbour)
         self._reporter = reporter
         self._stopping = stopping
 

@@ -24,3 +24,6 @@ class WorkerConfig:
 
     blob_dir: Path
     """Where blobs are kept; the trainer's own folder where worker and service share a disk."""
+
+    evaluator_blob_dir: Path | None = None
+    """Where the evaluator keeps its blobs, if that is on the disk of `blob_dir`; None sends checkpoints to it."""

@@ -107,7 +107,9 @@ class Worker:
             for callback, component in zip(callbacks, self._spec.callbacks, strict=True)
             if isinstance(callback, EvaluationCallback)
         ]
-        evaluator = PatientEvaluator(connect(config.evaluator), self._store, reporter, self._stopping)
+        folder = config.evaluator_blob_dir
+        neighbour = BlobStore(folder) if folder is not None and folder.is_dir() else None
+        evaluator = PatientEvaluator(connect(config.evaluator), self._store, reporter, self._stopping, neighbour)
         self._meter = Meter(evaluator, self._store, self._run, sorted(found, key=lambda pair: pair[0].key))
         self._committed = committed.fold(claim.history)
 
