@@ -47,6 +47,9 @@ class EvaluatorConfig:
     blob_limit_bytes: int = 20_000_000_000
     """Size of the blob cache; the least recently used blobs make room."""
 
+    feature_limit_bytes: int = 4_000_000_000
+    """Size of the cache of token ids and scaled images; the least recently used make room."""
+
     drain_seconds: float = 5.0
     """How long calls under way may go on at shutdown."""
 
@@ -62,6 +65,6 @@ class EvaluatorConfig:
             yield Problem("port", f"must be in [0, 65535], not {self.port}")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
             yield Problem("metrics_port", f"must be in [0, 65535], not {self.metrics_port}")
-        for name in ("queue_limit", "run_queue_limit", "blob_limit_bytes"):
+        for name in ("queue_limit", "run_queue_limit", "blob_limit_bytes", "feature_limit_bytes"):
             if getattr(self, name) < 1:
                 yield Problem(name, f"must be at least 1, not {getattr(self, name)}")

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from tunevane import log
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
+from tunevane.api.type.v1 import evaluation_pb2
 from tunevane.errors import (
     BlobsMissingError,
     DataLossError,
@@ -68,8 +69,7 @@ class Device:
 
         """
         report(wire.EvaluationProgress(step=wire.EVALUATION_STEP_LOADING))
-        import torch
-
+        from tunevane.nn.encode import is_out_of_memory
         from tunevane_evaluator import blends, evaluation
         from tunevane_evaluator.oracle import MismatchError
         from tunevane_evaluator.work import Work
@@ -86,6 +86,7 @@ class Device:
                     open_index = self._engine.opener(label, stop.check)
                     work = Work(request, encoder, open_index, self._store, report, stop.check, {"load": loading})
                     result = evaluation.run(work)
+                    result.precision = request.plan.precision or evaluation_pb2.PRECISION_FP32
                     if request.HasField("blends"):
                         self._loaded = MIXED
                         result.blends.extend(blends.measure(work, evaluation.run))
@@ -102,16 +103,19 @@ class Device:
             raise BlobsMissingError(
                 f"a file was removed from the cache before it was read ({error}); upload the evaluation's files again"
             ) from error
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             self._encoder = None
             raise EvaluationFailedError(
-                f"the device has not enough memory for this model, even for one text at a time: {error}"
+                f"the device has not enough memory for this model, even for one item at a time: {error}"
             ) from error
 
     def _warm(self, request: wire.EvaluateRequest) -> Encoder:
         """Returns the model with the checkpoint's weights; builds it only when another model is asked for."""
         from tunevane.nn import checkpoint, device, models
         from tunevane.nn.encode import Encoder
+        from tunevane.nn.feature_cache import FeatureCache
 
         wanted = request.model.SerializeToString(deterministic=True)
         weights = request.checkpoint.SerializeToString(deterministic=True)
@@ -122,9 +126,12 @@ class Device:
         if self._encoder is None or not warm:
             self._encoder, self._built, self._loaded = None, b"", b""
             model = models.build(request.model, self._store)
-            self._encoder = Encoder(
-                model.to(device.choose(self._config.device)), lambda hit: self._metrics.looked_up("features", hit=hit)
+            features = FeatureCache(
+                self._config.state_dir / "features",
+                self._config.feature_limit_bytes,
+                told=lambda hit: self._metrics.looked_up("features", hit=hit),
             )
+            self._encoder = Encoder(model.to(device.choose(self._config.device)), features)
             self._built = wanted
         encoder = self._encoder
         self._metrics.looked_up("weights", hit=self._loaded == weights)
