@@ -126,7 +126,7 @@ def print_decisions(history: History, console: Console | None = None) -> None:
     if not history.decisions:
         console.print("No callback of this run decides anything.")
     else:
-        console.print(decisions_table(history.decisions))
+        console.print(decisions_table(history))
     sentence = summary(history)
     if sentence:
         console.print(sentence, soft_wrap=True)

@@ -51,6 +51,15 @@ Naming = Callable[[str], str]
 """Gives the name under which a metric is shown."""
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Leaves out what all names begin with, up to the last `_` of it: the model, mostly."""
+    first, last = min(names, default=""), max(names, default="")
+    # What the first and the last in order share, all share.
+    shared = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    cut = 0 if first == last else first[:shared].rfind("_") + 1
+    return {name: name[cut:] for name in names}
+
+
 def best_epoch(decisions: Sequence[Conclusion]) -> int:
     """Returns the epoch that the choosing callback holds for the best; 0 before any, and where no callback chooses."""
     keeper = [each for each in decisions if _is(each, KEEPER)]

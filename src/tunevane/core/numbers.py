@@ -73,6 +73,19 @@ def column(pairs: Sequence[Pair]) -> list[tuple[str, str, str]]:
     ]
 
 
+def interval(low: float, high: float) -> tuple[float, float]:
+    """Returns the ends of an interval; one that is 0 but for rounding is 0."""
+    slack = 1e-6 * max(abs(low), abs(high))
+    return (0.0 if abs(low) <= slack else low), (0.0 if abs(high) <= slack else high)
+
+
+def span(low: float, high: float) -> str:
+    """Writes an interval of a change."""
+    low, high = interval(low, high)
+    places = decimals((low, high))
+    return f"{fixed(low, places, sign=True)} … {fixed(high, places, sign=True)}"
+
+
 def _change(before: float | None, after: float | None) -> float | None:
     if before is None or after is None:
         return None

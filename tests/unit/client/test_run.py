@@ -208,6 +208,6 @@ def test_displays_go_to_stdout(run: Run, service: Trainer, capsys: pytest.Captur
     run.display_examples(k=2)
     shown = capsys.readouterr()
     assert "Retrieval metrics before and after fine-tuning" in shown.out
-    assert "Kept epoch 4 because minilm_reciprocal_rank rose from 0.334 to 0.345" in shown.out
+    assert "Kept epoch 4 because reciprocal_rank rose from 0.334 to 0.345" in shown.out
     assert "“Katze”" in shown.out
     assert shown.err == ""

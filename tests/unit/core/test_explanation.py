@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunevane.core.explanation import best_epoch, in_words, why, why_kept, why_stopped
+from tunevane.core.explanation import best_epoch, in_words, short_names, why, why_kept, why_stopped
 from tunevane.core.history import DecisionRecord
 
 MRR = "minilm_reciprocal_rank"
@@ -101,3 +101,12 @@ def test_a_choice_by_estimates_is_told_as_one() -> None:
         "Kept epoch 1 because epoch 1 now looks better than epoch 2: estimated 0.361 against 0.360"
     )
     assert in_words(made[3], made, short) == "reciprocal_rank 0.340 is no better than the 0.360 of epoch 1"
+
+
+def test_short_names_keep_what_differs() -> None:
+    assert short_names(["minilm_ndcg@10", "minilm_recall_at_k"]) == {
+        "minilm_ndcg@10": "ndcg@10",
+        "minilm_recall_at_k": "recall_at_k",
+    }
+    assert short_names(["minilm_ndcg@10"]) == {"minilm_ndcg@10": "minilm_ndcg@10"}
+    assert short_names([]) == {}

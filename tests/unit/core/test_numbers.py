@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunevane.core.numbers import column, decimals, fixed, number, together
+from tunevane.core.numbers import column, decimals, fixed, interval, number, span, together
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,12 @@ def test_a_column_has_the_decimals_of_its_smallest_value() -> None:
         ("–", "0.50000", "–"),
     ]
     assert column([]) == []
+
+
+def test_an_interval_that_begins_at_zero_but_for_rounding_begins_at_zero() -> None:
+    assert interval(-1.1e-9, 0.05) == (0.0, 0.05)
+    assert interval(-0.1, 3e-10) == (-0.1, 0.0)
+    assert interval(1e-9, 2e-9) == (1e-9, 2e-9)
+    assert interval(0.0, 0.0) == (0.0, 0.0)
+    assert span(-1.1e-9, 0.051948) == "0.000 … +0.052"
+    assert span(-0.0038, 0.0362) == "-0.0038 … +0.0362"

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tunevane_tracker.page.axis import nice_ticks, x_marks, y_labels
 from tunevane_tracker.page.chart import Chart, Series, sparkline
 from tunevane_tracker.page.html import change, duration, number, percent
-from tunevane_tracker.page.outcome import short_names
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 
@@ -80,12 +79,3 @@ def test_numbers_and_times_are_short() -> None:
         "",
         "",
     ]
-
-
-def test_short_names_keep_what_differs() -> None:
-    assert short_names(["minilm_ndcg@10", "minilm_recall_at_k"]) == {
-        "minilm_ndcg@10": "ndcg@10",
-        "minilm_recall_at_k": "recall_at_k",
-    }
-    assert short_names(["minilm_ndcg@10"]) == {"minilm_ndcg@10": "minilm_ndcg@10"}
-    assert short_names([]) == {}

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from tunevane.core.explanation import short_names
 from tunevane.core.numbers import decimals, fixed
 from tunevane_tracker.page.chart import Chart, Series
 from tunevane_tracker.page.document import Document
 from tunevane_tracker.page.html import change, escape, foreign, pill, scrolling, section, typographic
-from tunevane_tracker.page.outcome import curve, deciding_metric, kept_epoch, metric_names, newest, outcome, short_names
+from tunevane_tracker.page.outcome import curve, deciding_metric, kept_epoch, metric_names, newest, outcome
 from tunevane_tracker.page.settings import differing, flat
 from tunevane_tracker.state import RunState
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunevane.core import explanation
 from tunevane_tracker.page.html import escape, foreign, typographic
-from tunevane_tracker.page.outcome import kept_epoch, metric_names, short_names
+from tunevane_tracker.page.outcome import kept_epoch, metric_names
 from tunevane_tracker.state import Decision, RunState
 
 KNOWN = ("Model improved from ", "Model did not improve")
@@ -21,7 +21,7 @@ def decision_log(state: RunState) -> str:
     """Lists what was concluded at each epoch end, and which epoch was kept."""
     if not state.decisions:
         return ""
-    names = short_names(metric_names(state))
+    names = explanation.short_names(metric_names(state))
     by_epoch: dict[int, list[Decision]] = {}
     for decision in state.decisions:
         by_epoch.setdefault(decision.epoch, []).append(decision)

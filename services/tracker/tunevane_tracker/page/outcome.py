@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunevane.api.type.v1.metric_pb2 import Interval
 from tunevane.core import explanation
+from tunevane.core.numbers import interval
 from tunevane_tracker.state import RunState
 
 
@@ -31,7 +32,9 @@ class Outcome:
         """`good`, `bad`, or `soft` when it cannot be told or did not change."""
         if self.before is None:
             return "soft"
-        low, high = (self.interval.low, self.interval.high) if self.interval else (self.now - self.before,) * 2
+        low = high = self.now - self.before
+        if self.interval is not None:
+            low, high = interval(self.interval.low, self.interval.high)
         return "good" if low > 0 else "bad" if high < 0 else "soft"
 
     @property
@@ -89,15 +92,6 @@ def deciding_metric(state: RunState) -> str:
         if decision.monitor in measured:
             return decision.monitor
     return next((name for name in sorted(measured) if "reciprocal_rank" in name), min(measured, default=""))
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Leaves out what all names begin with, up to the last `_` of it: the model, mostly."""
-    first, last = min(names, default=""), max(names, default="")
-    # What the first and the last in order share, all share.
-    shared = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    cut = 0 if first == last else first[:shared].rfind("_") + 1
-    return {name: name[cut:] for name in names}
 
 
 def metric_names(state: RunState) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+from tunevane.core.explanation import short_names
 from tunevane_tracker.page.chart import Chart, Series
-from tunevane_tracker.page.outcome import curve, deciding_metric, kept_epoch, metric_names, short_names, within_epochs
+from tunevane_tracker.page.outcome import curve, deciding_metric, kept_epoch, metric_names, within_epochs
 from tunevane_tracker.state import RunState
 
 FIRST_CURVES = 8
@@ -63,7 +66,9 @@ def _metric(state: RunState, name: str, title: str, key: str, width: float, heig
     band, level = [], 0.95
     if before is not None:
         found = [(epoch, each[name]) for epoch, each in sorted(state.intervals_by_epoch.items()) if name in each]
-        band = [(float(epoch), before + interval.low, before + interval.high) for epoch, interval in found]
+        # Of the metrics, only gains that are not normalised pass 1.
+        top = math.inf if "dcg" in name.replace("ndcg", "") else max(1.0, *(y for _, y in points))
+        band = [(float(epoch), before + each.low, min(before + each.high, top)) for epoch, each in found]
         level = found[-1][1].confidence if found else level
         # Nothing has changed before the first epoch, so the interval begins there with no width.
         band = [(0.0, before, before), *band] if band else []

@@ -55,7 +55,7 @@ def _head(run: TrackedRun, state: RunState, now: float) -> str:
     facts = [
         (word, foreign(run.config[key]))
         for word, key in (("Model", "model"), ("Loss", "loss"), ("Batch size", "batch_size"))
-        if run.config.get(key)
+        if run.config.get(key) not in (None, "", "auto")
     ]
     if state.started_seconds:
         end = state.last_event_seconds if run.ended is not None else now

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tunevane.api.type.v1.metric_pb2 import Interval
-from tunevane.core.numbers import column, decimals, fixed
+from tunevane.core.explanation import short_names
+from tunevane.core.numbers import column, decimals, fixed, interval, span
 from tunevane_tracker.page.html import escape, look, number, percent, scrolling, typographic
-from tunevane_tracker.page.outcome import metric_names, newest, short_names
+from tunevane_tracker.page.outcome import metric_names, newest
 from tunevane_tracker.state import RunState
 
 
@@ -23,13 +24,12 @@ def before_after(state: RunState) -> str:
     for name, row in zip(names, texts, strict=True):
         before, now, difference = (typographic(each) for each in row)
         style = look(state.before.get(name), values.get(name))
-        interval = intervals.get(name)
-        if interval is not None and interval.low <= 0 <= interval.high:
+        if _unsure(intervals.get(name)):
             style = "soft"
         cells = [
             f"<td>{before}</td><td><b>{now}</b></td><td class='{style}'>{difference}</td>",
             f"<td class='{style}'>{percent(state.before.get(name), values.get(name))}</td>",
-            f"<td class='soft'>{_interval(interval)}</td>" if sure else "",
+            f"<td class='soft'>{_interval(intervals.get(name))}</td>" if sure else "",
         ]
         rows.append(f'<tr><th scope="row" title="{escape(name)}">{escape(shorts[name])}</th>{"".join(cells)}</tr>')
     last = "After" if state.after else f"Epoch {latest.epoch}" if latest.epoch else "Now"
@@ -80,9 +80,13 @@ def every_epoch(state: RunState) -> str:
     return f"<details><summary>Values of every epoch</summary>{scrolling('Values of every epoch', table)}</details>"
 
 
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    places = decimals((interval.low, interval.high), digits=2)
-    low, high = (typographic(fixed(end, places, sign=True)) for end in (interval.low, interval.high))
-    return f"{low} … {high}"
+def _interval(change: Interval | None) -> str:
+    return "–" if change is None else typographic(span(change.low, change.high))
+
+
+def _unsure(change: Interval | None) -> bool:
+    """Tells whether a change may be none at all."""
+    if change is None:
+        return False
+    low, high = interval(change.low, change.high)
+    return low <= 0 <= high

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunevane.core import explanation
-from tunevane.core.numbers import decimals, fixed
+from tunevane.core.numbers import span
 from tunevane_tracker.page.html import change, duration, escape, foreign, number, percent, typographic
-from tunevane_tracker.page.outcome import Outcome, metric_names, outcome, short_names
+from tunevane_tracker.page.outcome import Outcome, metric_names, outcome
 from tunevane_tracker.page.plots import deciding_chart
 from tunevane_tracker.state import RunState
 
@@ -100,13 +100,12 @@ def progress(state: RunState, now: float) -> str:
 def _sure(found: Outcome) -> str:
     if found.interval is None:
         return ""
-    places = decimals((found.interval.low, found.interval.high))
-    low, high = (typographic(fixed(end, places, sign=True)) for end in (found.interval.low, found.interval.high))
-    return f'<p class="sure">{found.interval.confidence:.0%} interval of the change: {low} … {high}</p>'
+    ends = typographic(span(found.interval.low, found.interval.high))
+    return f'<p class="sure">{found.interval.confidence:.0%} interval of the change: {ends}</p>'
 
 
 def _why(state: RunState) -> str:
-    names = short_names(metric_names(state))
+    names = explanation.short_names(metric_names(state))
     sentence = explanation.why(
         state.decisions, len(state.epochs), state.artifact_epoch, lambda name: names.get(name, name)
     )
