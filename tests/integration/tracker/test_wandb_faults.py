@@ -50,7 +50,13 @@ def publish(served: Served, first: int, last: int) -> None:
 
 def check(served: Served, server: WandbServer) -> None:
     for uid in uids():
-        eventually(lambda uid=uid: served.delivered("wandb", uid) == len(RUN), PATIENCE_SECONDS)  # type: ignore[misc]
+
+        def complete(uid: str = uid) -> bool:
+            # A run that began during an outage was kept offline, and is sent afterwards.
+            whole = len(server.rows(uid)) >= len(expected(RUN))
+            return whole and served.delivered("wandb", uid) == len(RUN)
+
+        eventually(complete, PATIENCE_SECONDS)
         assert server.rows(uid) == expected(RUN)
     _, metrics = served.get("/metrics")
     assert 'tunevane_tracker_sink_put_aside_events{sink="wandb"} 0.0' in metrics
@@ -81,7 +87,7 @@ def strike(draw: random.Random, server: WandbServer) -> None:
 
 def play(seed: int, folder: Path) -> None:
     draw = random.Random(seed)
-    with wandb_server() as server, tracker(settings(folder, server)) as served:
+    with wandb_server() as server, tracker(settings(folder, server, wandb_retry_seconds=0.5)) as served:
         at = 0
         while at < len(RUN):
             step = draw.randint(5, 15)
@@ -109,7 +115,6 @@ def test_any_schedule_of_faults_loses_and_doubles_nothing(
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", range(4, 100))
 def test_any_of_many_schedules_of_faults_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
