@@ -3,7 +3,9 @@
 A frame is `[length, crc32]`, then `[number, count, kind]` and the events, as they travel; an empty frame follows the
 last. The file is written from its start again whenever all of it has arrived: the pages of a file that does not grow
 are there already, which is most of what a write costs. What it holds survives the death of the process: the run's
-next worker on this machine hands it over first. Used under the owner's lock.
+next worker on this machine hands it over first.
+
+Used under the owner's lock, but for `next`, which only the sender calls.
 """
 
 from __future__ import annotations

@@ -182,6 +182,10 @@ class Reporter:
             except TunevaneError as error:
                 self._fail(error)
                 return
+            except Exception as error:
+                _log.exception("events cannot be sent")
+                self._fail(UnavailableError(f"events cannot be sent: {type(error).__name__}: {error}"))
+                return
         self._fail(UnavailableError("the worker has stopped sending events"))
 
     def _wait(self) -> bool:
@@ -197,7 +201,9 @@ class Reporter:
         while not self._closing:
             with self._lock:
                 commit = self._commits[0] if self._commits else None
-                parcel = self._box.next(self._box.end if commit is None else commit.after)
+                limit = self._box.end if commit is None else commit.after
+            # Without the lock: what lies before the end does not change, and nobody who emits has to wait.
+            parcel = self._box.next(limit)
             if parcel.count:
                 self._send_parcel(parcel)
             elif commit is not None:
