@@ -360,6 +360,11 @@ class CheckpointSaved(_message.Message):
 
     WEIGHTS_FIELD_NUMBER: _builtins.int
     TRAINING_STATE_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    batch: _builtins.int
+    """Batches of the epoch that were done, where a worker that was asked to stop
+    saved it within one; 0 at the end of an epoch.
+    """
     @_builtins.property
     def weights(self) -> _blob_pb2.Bundle:
         """The model's weights."""
@@ -375,10 +380,11 @@ class CheckpointSaved(_message.Message):
         *,
         weights: _blob_pb2.Bundle | None = ...,
         training_state: _blob_pb2.Bundle | None = ...,
+        batch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_training_state", b"_training_state", "training_state", b"training_state", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_training_state", b"_training_state", "training_state", b"training_state", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_training_state", b"_training_state", "batch", b"batch", "training_state", b"training_state", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__training_state: _TypeAlias = _typing.Literal["training_state"]  # noqa: Y015
     _WhichOneofArgType__training_state: _TypeAlias = _typing.Literal["_training_state", b"_training_state"]  # noqa: Y015
