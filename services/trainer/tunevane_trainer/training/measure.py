@@ -19,6 +19,7 @@ from tunevane.core.search_settings import metric_name
 from tunevane.core.statistics import Floats
 from tunevane.errors import EvaluationFailedError, UnavailableError
 from tunevane.storage.blobs import BlobStore
+from tunevane.storage.thumbnails import Thumbnails
 from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.patience import Evaluates, Moment
 
@@ -72,6 +73,7 @@ class Meter:
         self._store = store
         self._run = run
         self._model = run.spec.model
+        self._thumbnails = Thumbnails(store)
         self.evaluations = evaluations
         """The evaluations of the run."""
         self.lag = max((callback.lag for callback, _ in evaluations), default=0)
@@ -98,8 +100,9 @@ class Meter:
         for evaluation in chosen:
             callback, _ = evaluation
             name = callback.caption or self._model.name
+            request = self.request(evaluation, weights, moment)
             try:
-                result = self.evaluate(evaluation, self.request(evaluation, weights, moment), moment)
+                result = self.evaluate(evaluation, request, moment)
             except (EvaluationFailedError, UnavailableError) as error:
                 if callback.on_failure == "fail":
                     raise
@@ -113,7 +116,8 @@ class Meter:
                         merged.per_query[callback.full_name(metric, self._model.name)] = values[metric]
             merged.warnings.extend(result.warnings)
             if result.HasField("examples"):
-                merged.examples[name] = json.loads(self._store.read(result.examples))
+                sets = (request.plan.query_data, request.plan.index_data)
+                merged.examples[name] = self._thumbnails.pictured(json.loads(self._store.read(result.examples)), sets)
         # The service's map has no order; ours is that of the callbacks and their metrics.
         order = [name for callback, _ in chosen for name in callback.measured(self._model.name)]
         merged.values = {name: merged.values[name] for name in order if name in merged.values}
