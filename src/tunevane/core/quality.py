@@ -32,8 +32,11 @@ SAMPLE = 1024
 """Queries that the covariance is computed from; means come from all. 1024 give it to within 5 %."""
 
 JITTERS = (0.0015, 0.004, 0.01, 0.025, 0.1)
-"""Sizes of an epoch's own ups and downs, in standard deviations of the metric over queries. The largest explains
-whatever no curve does, so that a run like no other is judged by its means."""
+"""Sizes of an epoch's own ups and downs, in standard deviations of the metric over queries."""
+
+JITTER_SHARES = (0.245, 0.245, 0.245, 0.245, 0.02)
+"""How likely each of them is held to be. The largest is an exception that explains whatever no curve does, so that a
+run like no other is judged by its means."""
 
 DEVIATIONS = (0.003, 0.012, 0.04)
 """Sizes of the smooth deviation from a curve: how much its slope changes per epoch, in the same unit."""
@@ -96,19 +99,19 @@ def estimate(measured: Sequence[Measurement], queries: int, min_delta: float = 0
         # Every query has one value, so nothing depends on which queries were drawn.
         return Estimate(means, np.zeros(len(means)))
     # Epochs of one run differ by what training did to single queries; only that is uncertain between epochs.
-    noise = _stationary(covariance / unit**2, queries) / queries
     epochs = np.array([each.epoch for each in measured])
+    noise = _stationary(covariance / unit**2, epochs, queries) / queries
     quality, chance = _mixture((means - means[0]) / unit, noise, epochs, min_delta / unit)
     return Estimate(means[0] + unit * quality, chance)
 
 
-def _stationary(covariance: Floats, queries: int) -> Floats:
-    """Moves a covariance [e, e] towards one whose correlations depend on the distance between epochs alone."""
-    epochs = len(covariance)
+def _stationary(covariance: Floats, epochs: Ints, queries: int) -> Floats:
+    """Moves a covariance [e, e] towards one whose correlations depend on the distance between epochs [e] alone."""
     spread = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
     correlation = covariance / np.outer(spread, spread)
-    distance = np.abs(np.subtract.outer(np.arange(epochs), np.arange(epochs)))
-    by_distance = np.bincount(distance.ravel(), correlation.ravel()) / np.bincount(distance.ravel())
+    distance = np.abs(np.subtract.outer(epochs, epochs))
+    sums = np.bincount(distance.ravel(), correlation.ravel())
+    by_distance = sums / np.maximum(np.bincount(distance.ravel()), 1)
     share = STATIONARY_WEIGHT / (STATIONARY_WEIGHT + queries)
     mixed = (share * by_distance[distance] + (1.0 - share) * correlation) * np.outer(spread, spread)
     # Averages along diagonals may leave the cone of covariances by a little.
@@ -135,7 +138,7 @@ def _mixture(values: Floats, noise: Floats, epochs: Ints, least: float) -> tuple
     walk = _integrated_walk((epochs - epochs[0]).astype(np.float64))
     logs, means, weights = [], [], []
     for deviation in DEVIATIONS:
-        for jitter in JITTERS:
+        for jitter, share in zip(JITTERS, JITTER_SHARES, strict=True):
             prior = deviation**2 * walk + jitter**2 * np.eye(len(values)) + _LEVEL
             inverse = np.linalg.inv(noise + prior)
             apart = curves - values
@@ -143,7 +146,7 @@ def _mixture(values: Floats, noise: Floats, epochs: Ints, least: float) -> tuple
             highest = float(exponents.max())
             weight = np.exp(exponents - highest)
             total = float(weight.sum())
-            logs.append(highest + np.log(total) + 0.5 * np.linalg.slogdet(inverse)[1])
+            logs.append(np.log(share * total) + highest + 0.5 * np.linalg.slogdet(inverse)[1])
             curve = weight @ curves / total
             means.append(curve + prior @ inverse @ (values - curve))
             weights.append(weight / total)
