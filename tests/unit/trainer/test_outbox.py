@@ -14,18 +14,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunevane.api.trainer.v1 import runner_service_pb2 as wire
+from tunevane.api.type.v1 import event_pb2
 from tunevane_trainer.training import outbox as module
-from tunevane_trainer.training.outbox import Outbox
+from tunevane_trainer.training.outbox import Outbox, field
 
 
-def explain(text: str) -> bytes:
-    return f"<{text}>".encode()
+def line(text: str) -> bytes:
+    return event_pb2.Event(log_written=event_pb2.LogWritten(text=text)).SerializeToString()
 
 
-def drain(outbox: Outbox) -> list[bytes]:
+def add(outbox: Outbox, *texts: str) -> None:
+    for text in texts:
+        outbox.append(line(text), 0, 0, 0)
+
+
+def texts(content: bytes) -> list[str]:
+    return [event.log_written.text for event in wire.AppendEventsRequest.FromString(content).events]
+
+
+def drain(outbox: Outbox) -> list[str]:
     found = []
     while (parcel := outbox.next(outbox.end)).count:
-        found.append(parcel.content)
+        assert len(texts(parcel.content)) == parcel.count
+        found += texts(parcel.content)
         outbox.arrived(parcel, may_empty=True)
     return found
 
@@ -36,84 +48,97 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_events_come_out_in_order_and_the_file_goes_with_them(path: Path) -> None:
-    outbox = Outbox(path, 1, explain)
-    for number in range(5):
-        outbox.append(b"%d," % number, 1)
+    outbox = Outbox(path, 1, line)
+    add(outbox, *"01234")
     parcel = outbox.next(outbox.end)
-    assert (parcel.content, parcel.count) == (b"0,1,2,3,4,", 5)
-    outbox.append(b"5,", 1)
+    assert (texts(parcel.content), parcel.count, parcel.first) == (list("01234"), 5, 1)
+    add(outbox, "5")
     outbox.arrived(parcel, may_empty=True)
-    assert drain(outbox) == [b"5,"]
+    assert drain(outbox) == ["5"]
     outbox.close()
     assert not path.exists()
 
 
-def test_a_parcel_has_few_bytes_but_at_least_one_event(path: Path) -> None:
-    outbox = Outbox(path, 1, explain)
-    sizes = [30_000, 30_000, 30_000, 200_000, 10]
-    for size in sizes:
-        outbox.append(b"x" * size, 1)
-    assert [len(each) for each in drain(outbox)] == [60_000, 30_000, 200_000, 10]
+def test_time_epoch_and_step_are_put_into_an_event_that_does_not_say_so(path: Path) -> None:
+    outbox = Outbox(path, 1, line)
+    outbox.append(line("a"), 5_000_000_007, 3, 40)
+    outbox.append(event_pb2.Event(epoch=1, step=9).SerializeToString(), 6_000_000_000, 0, 0)
+    first, second = wire.AppendEventsRequest.FromString(outbox.next(outbox.end).content).events
+    assert (first.event_time.seconds, first.event_time.nanos, first.epoch, first.step) == (5, 7, 3, 40)
+    assert first.log_written.text == "a"
+    assert (second.event_time.seconds, second.epoch, second.step) == (6, 1, 9)
     outbox.close()
 
 
-def test_an_emptied_file_is_small_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parcel_has_few_bytes_but_at_least_one_event(path: Path) -> None:
+    outbox = Outbox(path, 1, line)
+    add(outbox, *("x" * size for size in (30_000, 30_000, 30_000, 200_000, 10)))
+    sizes = []
+    while (parcel := outbox.next(outbox.end)).count:
+        sizes.append([len(text) for text in texts(parcel.content)])
+        outbox.arrived(parcel, may_empty=True)
+    assert sizes == [[30_000, 30_000], [30_000], [200_000], [10]]
+    outbox.close()
+
+
+def test_a_file_that_grew_is_small_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEEP_BYTES", 1000)
-    outbox = Outbox(path, 1, explain)
-    for _ in range(20):
-        outbox.append(b"x" * 100, 1)
+    outbox = Outbox(path, 1, line)
+    add(outbox, *("x" * 100 for _ in range(20)))
     drain(outbox)
-    assert path.stat().st_size < 10
-    outbox.append(b"after", 1)
-    assert drain(outbox) == [b"after"]
+    assert path.stat().st_size < 100
+    add(outbox, "after")
+    assert drain(outbox) == ["after"]
     outbox.close()
 
 
 def test_what_a_file_held_before_it_began_anew_is_not_handed_over_again(path: Path) -> None:
-    outbox = Outbox(path, 1, explain)
-    for _ in range(5):
-        outbox.append(b"a long event that has arrived", 1)
+    outbox = Outbox(path, 1, line)
+    add(outbox, *("a long event that has arrived" for _ in range(5)))
     drain(outbox)
-    outbox.append(b"new", 1)
+    add(outbox, "new")
     os.close(outbox._file)
-    following = Outbox(path, 6, explain)
-    assert drain(following) == [b"new"]
+    following = Outbox(path, 6, line)
+    assert drain(following) == ["new"]
     following.close()
 
 
-@pytest.mark.parametrize(("arrived", "left"), [(1, b"012"), (3, b"2"), (4, b"")])
-def test_a_new_worker_finds_what_had_not_arrived(path: Path, arrived: int, left: bytes) -> None:
-    outbox = Outbox(path, 1, explain)
-    for number in range(3):
-        outbox.append(b"%d" % number, 1)
+@pytest.mark.parametrize(("arrived", "left"), [(1, "012"), (3, "2"), (4, "")])
+def test_a_new_worker_finds_what_had_not_arrived(path: Path, arrived: int, left: str) -> None:
+    outbox = Outbox(path, 1, line)
+    add(outbox, *"012")
     os.close(outbox._file)
-    following = Outbox(path, arrived, explain)
-    assert b"".join(drain(following)) == left
-    following.close()
+    following = Outbox(path, arrived, line)
+    add(following, "more")
+    os.close(following._file)
+    # A third one, should the second die at once.
+    third = Outbox(path, arrived, line)
+    assert drain(third) == [*left, "more"]
+    third.close()
 
 
 def test_numbers_of_commits_are_counted_and_those_of_refused_ones_taken_back(path: Path) -> None:
-    outbox = Outbox(path, 1, explain)
-    outbox.append(b"1", 1)
+    outbox = Outbox(path, 1, line)
+    add(outbox, "1")
     first = outbox.reserve(3)
-    outbox.append(b"5 or 2", 1)
+    add(outbox, "5, or 2")
     outbox.refused(first, 3)
-    outbox.append(b"3", 1)
+    add(outbox, "3")
     os.close(outbox._file)
     # The service has the first two: the commit was refused, so the event behind it is number 2.
-    following = Outbox(path, 3, explain)
-    assert drain(following) == [b"3"]
+    following = Outbox(path, 3, line)
+    assert drain(following) == ["3"]
     following.close()
 
 
 def test_an_outbox_that_another_worker_holds_is_left_alone(path: Path) -> None:
-    held = Outbox(path, 1, explain)
-    held.append(b"held", 1)
-    other = Outbox(path, 1, explain)
-    other.append(b"other", 1)
-    assert drain(other) == [b"other"]
+    held = Outbox(path, 1, line)
+    add(held, "held")
+    other = Outbox(path, 1, line)
+    add(other, "other")
+    assert drain(other) == ["other"]
     other.close()
-    assert drain(held) == [b"held"]
+    assert drain(held) == ["held"]
     held.close()
 
 
@@ -121,10 +146,16 @@ def test_without_a_folder_events_wait_in_a_temporary_file(tmp_path: Path) -> Non
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     for path in (None, blocked / "one.events"):
-        outbox = Outbox(path, 1, explain)
-        outbox.append(b"x", 1)
-        assert drain(outbox) == [b"x"]
+        outbox = Outbox(path, 1, line)
+        add(outbox, "x")
+        assert drain(outbox) == ["x"]
         outbox.close()
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 126, 127, 128, 129, 16_383, 16_384, 70_000, 3_000_000])
+def test_an_event_travels_as_its_message_says(length: int) -> None:
+    event = event_pb2.Event(log_written=event_pb2.LogWritten(text="x" * length))
+    assert field(event.SerializeToString()) == wire.AppendEventsRequest(events=[event]).SerializeToString()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -133,10 +164,11 @@ def test_of_a_damaged_file_a_beginning_is_left_and_the_rest_is_named(
     path: Path, share: float, bit: int, kind: str
 ) -> None:
     path.unlink(missing_ok=True)
-    outbox = Outbox(path, 1, explain)
-    events = [b"event %d" % number * 3 for number in range(12)]
-    for event in events:
-        outbox.append(event, 1)
+    outbox = Outbox(path, 1, line)
+    events = [f"event {number}" * 3 for number in range(12)]
+    add(outbox, *events)
+    # What says that nothing follows.
+    tail = path.stat().st_size - outbox.end
     os.close(outbox._file)
     content = bytearray(path.read_bytes())
     place = int(share * len(content))
@@ -147,14 +179,15 @@ def test_of_a_damaged_file_a_beginning_is_left_and_the_rest_is_named(
     else:
         content[place:] = bytes(len(content) - place)
     path.write_bytes(content)
-    following = Outbox(path, 1, explain)
-    found = b"".join(drain(following))
-    kept, _, said = found.partition(b"<")
-    assert kept == b"".join(events)[: len(kept)]
-    # The last eight bytes say that nothing follows.
-    assert len(kept) < len(b"".join(events)) or place >= len(content) - 8
+    following = Outbox(path, 1, line)
+    found = drain(following)
+    kept = [text for text in found if not text.endswith("were damaged")]
+    assert kept == events[: len(kept)]
+    assert len(found) - len(kept) <= 1
     if kind == "flip":
-        assert said.endswith(b"were damaged>")
+        assert found[-1].endswith("bytes of events that a lost worker left behind were damaged")
+        assert len(kept) < len(events) or place >= outbox.end
+    assert tail > 0
     following.close()
 
 
@@ -169,25 +202,26 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
 
 
 def test_a_full_disk_drops_events_and_says_how_many(path: Path) -> None:
-    outbox = Outbox(path, 1, explain)
-    outbox.append(b"a" * 50, 1)
-    with files_of_at_most(100):
-        for _ in range(3):
-            outbox.append(b"b" * 50, 2)
-    outbox.append(b"c" * 50, 1)
-    said = explain("6 events were dropped, because the worker's disk was full")
-    assert b"".join(drain(outbox)) == b"a" * 50 + said + b"c" * 50
+    outbox = Outbox(path, 1, line)
+    add(outbox, "a" * 50)
+    with files_of_at_most(200):
+        add(outbox, *("b" * 50 for _ in range(3)))
+    add(outbox, "c" * 50)
+    said = "3 events were dropped, because the worker's disk was full"
+    assert drain(outbox) == ["a" * 50, said, "c" * 50]
     outbox.close()
 
 
 WORKER = """
-import os, sys
+import sys
 from pathlib import Path
+from tunevane.api.type.v1 import event_pb2
 from tunevane_trainer.training.outbox import Outbox
 
 outbox = Outbox(Path(sys.argv[1]), 1, str.encode)
 for number in range(1, 1001):
-    outbox.append(b"%d," % number, 1)
+    event = event_pb2.Event(log_written=event_pb2.LogWritten(text=str(number)))
+    outbox.append(event.SerializeToString(), 1, 1, number)
     if number == 500:
         print("half", flush=True)
         sys.stdin.readline()
@@ -200,6 +234,6 @@ def test_what_was_emitted_survives_kill_9(path: Path) -> None:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "half\n"
         worker.kill()
-    outbox = Outbox(path, 101, explain)
-    assert b"".join(drain(outbox)) == b"".join(b"%d," % number for number in range(101, 501))
+    outbox = Outbox(path, 101, line)
+    assert drain(outbox) == [str(number) for number in range(101, 501)]
     outbox.close()

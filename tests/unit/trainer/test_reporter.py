@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from support.trainer_parts import RUN, trainer_parts
-from tunevane.api.trainer.v1 import runner_service_pb2 as wire
 from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.errors import BlobsMissingError, StaleWriterError, UnavailableError
 from tunevane.rpc.channel import connect
@@ -118,7 +117,7 @@ def test_the_next_worker_hands_over_what_a_lost_one_left_and_no_half_commit(tmp_
         lost._thread.join()
         assert lost._outbox is not None
         for number in range(3):
-            lost._outbox.append(lost._encode([log_event(f"last words {number}")]), 1)
+            lost._outbox.append(log_event(f"last words {number}").SerializeToString(), 1, 1, 1)
         lost._outbox.reserve(1)
         os.close(lost._outbox._file)
         successor = Reporter(channel, RUN, "second", tmp_path / "outbox")
@@ -147,10 +146,3 @@ def test_emitting_costs_little_while_the_service_is_frozen(tmp_path: Path) -> No
         reporter.flush()
         reporter.close()
         assert len(parts.events()) == 20_000
-
-
-@pytest.mark.parametrize("length", [0, 1, 100, 126, 127, 128, 129, 16_383, 16_384, 70_000, 3_000_000])
-def test_an_event_travels_as_its_message_says(length: int) -> None:
-    event = log_event("x" * length)
-    request = wire.AppendEventsRequest(events=[event])
-    assert module.field(event.SerializeToString()) == request.SerializeToString()

@@ -27,7 +27,7 @@ from tunevane.errors import (
     TunevaneError,
     UnavailableError,
 )
-from tunevane_trainer.training.outbox import Outbox, Parcel
+from tunevane_trainer.training.outbox import Outbox, Parcel, field
 
 _log = log.get("reporter")
 
@@ -35,8 +35,6 @@ EVERY_SECONDS = 1.0
 GIVE_UP_SECONDS = 900.0
 CALL_SECONDS = 30.0
 
-_TAG = bytes([wire.AppendEventsRequest.EVENTS_FIELD_NUMBER << 3 | 2])
-_SHORT = [_TAG + bytes([length]) for length in range(128)]
 _METHOD = "/tunevane.api.trainer.v1.RunnerService/AppendEvents"
 
 
@@ -56,22 +54,6 @@ class _Commit:
 
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
     error: TunevaneError | None = None
-
-
-def field(data: bytes) -> bytes:
-    """Writes an event's bytes as the field `events` of an `AppendEventsRequest`: a tag, the length, the bytes.
-
-    A message of its own to do so would cost as much as all the rest of emitting.
-    """
-    length = len(data)
-    if length < 128:
-        return _SHORT[length] + data
-    head = bytearray(_TAG)
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + data
 
 
 class Reporter:
@@ -112,7 +94,9 @@ class Reporter:
 
         """
         self._next_sequence = next_sequence
-        self._outbox = Outbox(self._outbox_path, next_sequence, lambda text: self._encode([log_event(text)]))
+        self._outbox = Outbox(
+            self._outbox_path, next_sequence, lambda text: self.stamp(log_event(text)).SerializeToString()
+        )
         self._thread.start()
 
     def stamp(self, event: event_pb2.Event) -> event_pb2.Event:
@@ -138,12 +122,18 @@ class Reporter:
             StaleWriterError: Another worker has taken over.
 
         """
-        content = self._encode(events)
-        with self._lock:
-            if self._failure is not None:
-                raise self._failure
-            if events:
-                self._box.append(content, len(events))
+        # Short on purpose: this is what training pays for.
+        now = time.time_ns()
+        for event in events:
+            data = event.SerializeToString()
+            # An event about an earlier moment says itself when that was.
+            epoch, step = (0, 0) if event.epoch else (self.epoch, self.step)
+            with self._lock:
+                if self._failure is not None:
+                    raise self._failure
+                if self._outbox is None:
+                    raise UnavailableError("the worker does not send events now")
+                self._outbox.append(data, now, epoch, step)
 
     def log(self, text: str, severity: event_pb2.Severity.ValueType = event_pb2.SEVERITY_INFO) -> None:
         """Emits a line for people."""
