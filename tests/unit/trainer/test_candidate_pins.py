@@ -34,5 +34,5 @@ def saved(epoch: int) -> event_pb2.Event:
 @pytest.mark.parametrize("later", [False, True])
 def test_what_a_decision_keeps(event: event_pb2.Event, pinned: Pinned | None, later: bool) -> None:
     batch = [event] if later else [saved(3), event]
-    kept = [each for each in pins(batch, 1, bundle) if not each.role.startswith("epoch/")]
+    kept = [each for each in pins(batch, 1, bundle) if each.role.startswith(("candidate/", "best"))]
     assert kept == ([] if pinned is None else [pinned])
