@@ -129,6 +129,19 @@ def test_files_that_were_lost_are_written_again_from_the_first_event(tmp_path: P
     assert points(tmp_path) == expected_points(kept)
 
 
+def test_files_that_are_removed_under_way_are_written_again_from_the_first_event(tmp_path: Path) -> None:
+    with tracker(settings(tmp_path, "jsonl", "tensorboard")) as served:
+        served.publish(RUN[:20], CONFIG)
+        wait(served, "jsonl", "tensorboard", through=20)
+        (tmp_path / "out" / "jsonl" / f"{NAME}.{UID}.jsonl").unlink()
+        event_file(tmp_path).unlink()
+        served.publish(RUN[20:])
+        wait(served, "jsonl", "tensorboard")
+        kept = journal(served)
+    assert len(json_lines(tmp_path)[1]) == len(kept)
+    assert points(tmp_path) == expected_points(kept)
+
+
 def test_tensorboard_itself_shows_the_curves_without_what_a_lost_worker_reported(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 

@@ -129,3 +129,28 @@ def test_set_to_offline_asks_nobody(tmp_path: Path, stand_in: StandIn) -> None:
     made = Ladder(tmp_path / "wandb", {"WANDB_API_KEY": "operator"}, lambda: 0.0, offline=True)
     assert made.account(stand_in.url).kind == made.kind == "offline"
     assert stand_in.asked == []
+
+
+def test_a_server_that_sends_us_elsewhere_is_not_followed_with_the_key(tmp_path: Path, stand_in: StandIn) -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"{stand_in.url}/graphql")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        account = ladder(tmp_path, WANDB_API_KEY="operator").account(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+    assert account.reason.endswith("answered with status 302")
+    assert stand_in.asked == []
+
+
+def test_an_address_that_is_none_of_a_web_server_is_not_opened(tmp_path: Path) -> None:
+    assert "not the address of a web server" in ladder(tmp_path).account("file:///etc").reason

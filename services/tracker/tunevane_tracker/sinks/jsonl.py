@@ -49,7 +49,9 @@ class JsonLinesWriter:
     def write(self, run: TrackedRun, events: Sequence[Event]) -> None:
         """Appends the events and waits for the disk."""
         lines = b"".join(_line(json_format.MessageToDict(event, preserving_proto_field_name=True)) for event in events)
-        with self.path(run).open("ab") as file:
+        # Not made anew when somebody removed it: the process dies of that, and all of the run is written again.
+        with self.path(run).open("r+b") as file:
+            file.seek(0, os.SEEK_END)
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())

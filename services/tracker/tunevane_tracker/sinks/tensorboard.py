@@ -61,7 +61,7 @@ class TensorBoardWriter:
                 _record(0, run.created, 0, [_text("config", f"    {config}".replace("\n", "\n    "))]),
             ]
             scratch = path.with_name("begin")
-            scratch.unlink(missing_ok=True)
+            scratch.write_bytes(b"")
             _append(scratch, begin)
             scratch.replace(path)
             return 0
@@ -145,7 +145,9 @@ def _record(sequence: int, wall_time: float, step: int, values: Sequence[summary
 
 
 def _append(path: Path, records: Sequence[event_pb2.Event]) -> None:
-    with path.open("ab") as file:
+    # Not made anew when somebody removed it: the process dies of that, and all of the run is written again.
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
         writer = RecordWriter(file)
         for record in records:
             writer.write(record.SerializeToString())

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 3.0
 """For each question, name resolution included."""
@@ -31,6 +32,16 @@ class RefusedError(Exception):
 
 class AwayError(Exception):
     """The server cannot be used; the text, part of a sentence, says why."""
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows nobody: the key would go along."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Makes an error of the answer."""
+
+
+_opener = urllib.request.build_opener(_Stay)
 
 
 def check_key(base_url: str, key: str) -> None:
@@ -118,14 +129,16 @@ def _ask(base_url: str, key: str, query: str, variables: Mapping[str, str]) -> o
 
 
 def _post(base_url: str, key: str, query: str, variables: Mapping[str, str]) -> object:
+    if urlsplit(base_url).scheme not in {"http", "https"}:
+        raise AwayError("is not the address of a web server")
     token = base64.b64encode(f"api:{key}".encode()).decode()
-    request = urllib.request.Request(  # noqa: S310 - the settings allow http and https only
+    request = urllib.request.Request(  # noqa: S310 - see above
         f"{base_url}/graphql",
         data=json.dumps({"query": query, "variables": variables}).encode(),
         headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - as above
+        with _opener.open(request, timeout=TIMEOUT_SECONDS) as response:
             return json.loads(response.read(1 << 20))
     except urllib.error.HTTPError as error:
         error.close()

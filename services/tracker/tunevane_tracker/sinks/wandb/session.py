@@ -50,6 +50,9 @@ class Session:
     end: Command | None = None
     """How the run ended, unless it went on."""
 
+    used_seconds: float = 0.0
+    """When it last got something, on the clock of the sink."""
+
     checked_seconds: float = 0.0
     """When the server was last asked what it has, on the clock of the sink."""
 

@@ -26,6 +26,9 @@ _log = log.get("tracker.wandb")
 CHECK_SECONDS = 300.0
 """How often the server is asked whether the rows of a run under way arrive."""
 
+IDLE_SECONDS = 600.0
+"""A run that has been silent for longer gives its process up to another one that waits; it may have been left."""
+
 _SILENT = frozenset({"log_written", "evaluation_reported"})
 """Kinds of events that mean nothing to W&B; they may follow the end of a run."""
 
@@ -117,6 +120,7 @@ class WandbSink:
                 session = self._open(run)
             except PackageMissingError:
                 return
+        session.used_seconds = self._monotonic()
         self._links.tell_late(run, session)
         self._still_right(run, session)
         size = 1 if run.uid in self._careful else len(events) or 1
@@ -161,6 +165,7 @@ class WandbSink:
         return True
 
     def _open(self, run: TrackedRun) -> Session:
+        self._make_room()
         with self._lock:
             if self._stopping.is_set():
                 raise SinkUnavailableError("the tracker is stopping")
@@ -173,7 +178,7 @@ class WandbSink:
         finally:
             with self._lock:
                 self._opening -= 1
-        session.checked_seconds = self._monotonic()
+        session.checked_seconds = session.used_seconds = self._monotonic()
         with self._lock:
             self._sessions[run.uid] = session
             self._again.discard(run.uid)
@@ -183,6 +188,18 @@ class WandbSink:
             self._end(run, session)
             raise SinkUnavailableError("the tracker is stopping")
         return session
+
+    def _make_room(self) -> None:
+        """Ends the process of the run that has been silent for longest, if all processes are taken."""
+        with self._lock:
+            if len(self._sessions) + self._opening < self._config.wandb_processes:
+                return
+            uid, session = min(self._sessions.items(), key=lambda each: each[1].used_seconds, default=("", None))
+            if session is None or self._monotonic() - session.used_seconds < IDLE_SECONDS:
+                return
+            del self._sessions[uid]
+        # It is started again, and sent what there is by then, when there is news of the run.
+        session.process.kill()
 
     def _still_right(self, run: TrackedRun, session: Session) -> None:
         """Starts over when the server is back, or when rows do not arrive there."""
