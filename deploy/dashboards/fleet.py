@@ -5,24 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from dashboards import shared
-from dashboards.parts import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    STATE_COLORS,
-    STEP_COLORS,
-    TEAL,
-    YELLOW,
-    Query,
-    board,
-    chart,
-    number,
-    rows,
-    steps,
-)
+from dashboards.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STATE_COLORS, STEP_COLORS, TEAL, YELLOW
+from dashboards.parts import Query, board, chart, number, rows, steps
 
 OUTCOME_COLORS = {
     "computed": GREEN,
@@ -44,15 +28,8 @@ def _runs(state: str) -> Query:
     return Query(f'sum(tunevane_trainer_runs{{state="{state}"}})', state)
 
 
-def build() -> dashboard.Dashboard:
-    """Builds the dashboard."""
-    made = board(
-        "tunevane-fleet",
-        "tunevane / Fleet",
-        "All runs, the workers that train them, and the evaluator that measures them.",
-        since="6h",
-        refresh="30s",
-    )
+def _glance(made: dashboard.Dashboard) -> None:
+    """Adds the row of numbers."""
     made.with_row(dashboard.Row("At a glance"))
     made.with_panel(
         number(
@@ -126,6 +103,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _live_runs(made: dashboard.Dashboard) -> None:
+    """Adds runs and their workers."""
     made.with_row(dashboard.Row("Runs"))
     made.with_panel(
         chart(
@@ -200,6 +180,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _evaluator(made: dashboard.Dashboard) -> None:
+    """Adds what the evaluator does."""
     made.with_row(dashboard.Row("Evaluator"))
     made.with_panel(
         chart(
@@ -281,10 +264,33 @@ def build() -> dashboard.Dashboard:
         ).max(1)
     )
 
+
+def _calls(made: dashboard.Dashboard) -> None:
+    """Adds the calls of all services."""
     made.with_row(dashboard.Row("Calls"))
     for panel in shared.calls():
         made.with_panel(panel)
+
+
+def _processes(made: dashboard.Dashboard) -> None:
+    """Adds what the services use."""
     made.with_row(dashboard.Row("Processes"))
     for panel in shared.processes():
         made.with_panel(panel)
+
+
+def build() -> dashboard.Dashboard:
+    """Builds the dashboard."""
+    made = board(
+        "tunevane-fleet",
+        "tunevane / Fleet",
+        "All runs, the workers that train them, and the evaluator that measures them.",
+        since="6h",
+        refresh="30s",
+    )
+    _glance(made)
+    _live_runs(made)
+    _evaluator(made)
+    _calls(made)
+    _processes(made)
     return made

@@ -14,43 +14,13 @@ from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from dashboards.colors import BLUE
+
 Chart = timeseries.Panel
 Panel = Any
 """Any panel builder; the package's builders have no common class that says what they share."""
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
-
-GREEN, BLUE, ORANGE, RED, PURPLE, GREY, YELLOW, TEAL = (
-    "#56A64B",
-    "#3274D9",
-    "#FF780A",
-    "#E02F44",
-    "#8F3BB8",
-    "#9FA7B3",
-    "#E0B400",
-    "#2AB7A9",
-)
-STATE_COLORS = {
-    "pending": GREY,
-    "running": BLUE,
-    "cancelling": YELLOW,
-    "succeeded": GREEN,
-    "failed": RED,
-    "cancelled": ORANGE,
-}
-PHASE_COLORS = {"before": GREY, "current": BLUE, "best": GREEN, "after": PURPLE}
-SERVICE_COLORS = {"trainer": BLUE, "evaluator": ORANGE, "tracker": PURPLE}
-STEP_COLORS = {
-    "queue": GREY,
-    "load": YELLOW,
-    "read": TEAL,
-    "encode": BLUE,
-    "store": ORANGE,
-    "search": GREEN,
-    "score": PURPLE,
-    "verify": "#CA95E5",
-    "total": RED,
-}
 
 
 @dataclass(frozen=True)

@@ -5,114 +5,13 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
-from dashboards.parts import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PHASE_COLORS,
-    PURPLE,
-    RED,
-    STATE_COLORS,
-    TEAL,
-    Chart,
-    Marks,
-    Query,
-    bars,
-    board,
-    chart,
-    number,
-    rows,
-    steps,
-    variable,
-)
-
-RUN = 'run_id="$run"'
-METRIC = f'{RUN}, metric=~"$metric", k=~"$k|"'
-"""A metric without a cut-off has no label `k`, and is shown whatever `$k` is. Grafana escapes `$metric` for `=~`."""
+from dashboards.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STATE_COLORS, TEAL
+from dashboards.parts import Marks, Query, board, chart, number, rows, steps, variable
+from dashboards.retrieval import RUN, before_and_after, by_phase
 
 
-def _score(phase: str) -> str:
-    return f'tunevane_run_retrieval_score{{{METRIC}, phase="{phase}"}}'
-
-
-def _end(bound: str) -> str:
-    """Returns the end of the interval in which the current score lies: that of the change, from where it began."""
-    change = f'tunevane_run_retrieval_change{{{METRIC}, phase="current", bound="{bound}"}}'
-    return f"{_score('before')} + ignoring(phase, bound) group_right {change}"
-
-
-def retrieval() -> Chart:
-    """Makes the chart of one metric: before, current and best, with the interval as a band."""
-    panel = chart(
-        "$metric",
-        "Score of the pre-trained model, of the newest epoch and of the best one. The band is the interval in which the"
-        " newest score lies, from paired bootstrap samples of the queries: while `before` is inside it, fine-tuning has"
-        " not changed this metric beyond doubt.",
-        "short",
-        Query(_score("before"), "before"),
-        Query(_score("current"), "current"),
-        Query(_score("best"), "best"),
-        Query(_score("after"), "after"),
-        Query(_end("low"), "interval, low"),
-        Query(_end("high"), "interval, high"),
-        height=10,
-        colors=PHASE_COLORS,
-        calcs=("lastNotNull",),
-    )
-    panel.decimals(4).repeat("metric").repeat_direction("h").max_per_row(2)
-    hidden = [
-        model.DynamicConfigValue("custom.lineWidth", 0),
-        model.DynamicConfigValue("custom.showPoints", "never"),
-        model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": BLUE}),
-        model.DynamicConfigValue("custom.hideFrom", {"legend": True, "tooltip": False, "viz": False}),
-    ]
-    panel.override_by_name("interval, low", [*hidden, model.DynamicConfigValue("custom.fillOpacity", 0)])
-    panel.override_by_name(
-        "interval, high",
-        [
-            *hidden,
-            model.DynamicConfigValue("custom.fillOpacity", 18),
-            model.DynamicConfigValue("custom.fillBelowTo", "interval, low"),
-        ],
-    )
-    dashed = {"fill": "dash", "dash": [8, 6]}
-    panel.override_by_name("before", [model.DynamicConfigValue("custom.lineStyle", dashed)])
-    return panel
-
-
-def build() -> dashboard.Dashboard:
-    """Builds the dashboard."""
-    made = board(
-        "tunevane-run",
-        "tunevane / Run",
-        "One fine-tuning: is it learning, does it retrieve better, and what has been decided?",
-        since="3h",
-        refresh="15s",
-    )
-    made.with_variable(variable("run", "Run", "Unique id of the run.", "label_values(tunevane_run_info, run_id)"))
-    scores = f"tunevane_run_retrieval_score{{{RUN}}}"
-    made.with_variable(
-        variable("metric", "Metric", "Retrieval metrics to show.", f"label_values({scores}, metric)", several=True)
-    )
-    made.with_variable(
-        variable(
-            "k",
-            "Cut-off",
-            "Results that are looked at, where a metric says so, as in ndcg@10.",
-            f"label_values({scores}, k)",
-            sort=model.VariableSort.NUMERICAL_DESC,
-        )
-    )
-    for verdict, color in (("improved", GREEN), ("not improved", ORANGE), ("stop", RED)):
-        made.annotation(
-            Marks(
-                f"Verdict: {verdict}",
-                f'1000 * tunevane_run_last_decision_time_seconds{{{RUN}, verdict="{verdict}"}}',
-                color,
-            )
-        )
-
+def _glance(made: dashboard.Dashboard) -> None:
+    """Adds the row of numbers."""
     made.with_row(dashboard.Row("At a glance"))
     made.with_panel(
         number(
@@ -182,6 +81,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _loss(made: dashboard.Dashboard) -> None:
+    """Adds losses and the learning rate."""
     made.with_row(dashboard.Row("Loss"))
     made.with_panel(
         chart(
@@ -208,45 +110,15 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _retrieval(made: dashboard.Dashboard) -> None:
+    """Adds a chart for each metric."""
     made.with_row(dashboard.Row("Retrieval"))
-    made.with_panel(retrieval())
+    made.with_panel(by_phase())
 
-    made.with_row(dashboard.Row("Before and after"))
-    made.with_panel(
-        bars(
-            "Change since before fine-tuning",
-            "Newest score less the score of the pre-trained model, every metric.",
-            "short",
-            Query(
-                f'tunevane_run_retrieval_score{{{RUN}, phase="current"}}'
-                f' - ignoring(phase) tunevane_run_retrieval_score{{{RUN}, phase="before"}}',
-                "{{metric}} {{k}}",
-            ),
-            height=10,
-            thresholds=steps((None, RED), (0, GREEN)),
-        ).decimals(4)
-    )
-    made.with_panel(
-        rows(
-            "Scores by phase",
-            "Every metric before fine-tuning, at the newest epoch, at the best epoch, and of the artifact.",
-            Query(
-                # `metric@k` as users write it, or just `metric` where there is no cut-off.
-                f'label_replace(label_join(tunevane_run_retrieval_score{{{RUN}}}, "score", "@", "metric", "k"),'
-                ' "score", "$1", "score", "(.*)@")',
-                table=True,
-            ),
-            span=12,
-            height=10,
-            transformations=[
-                (
-                    "groupingToMatrix",
-                    {"columnField": "phase", "rowField": "score", "valueField": "Value", "emptyValue": "null"},
-                )
-            ],
-        ).decimals(4)
-    )
 
+def _decisions(made: dashboard.Dashboard) -> None:
+    """Adds what was decided, and when."""
     made.with_row(dashboard.Row("Decisions"))
     made.with_panel(
         chart(
@@ -282,6 +154,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _training(made: dashboard.Dashboard) -> None:
+    """Adds how training goes on."""
     made.with_row(dashboard.Row("Training"))
     made.with_panel(
         chart(
@@ -325,4 +200,44 @@ def build() -> dashboard.Dashboard:
             ],
         )
     )
+
+
+def build() -> dashboard.Dashboard:
+    """Builds the dashboard."""
+    made = board(
+        "tunevane-run",
+        "tunevane / Run",
+        "One fine-tuning: is it learning, does it retrieve better, and what has been decided?",
+        since="3h",
+        refresh="15s",
+    )
+    made.with_variable(variable("run", "Run", "Unique id of the run.", "label_values(tunevane_run_info, run_id)"))
+    scores = f"tunevane_run_retrieval_score{{{RUN}}}"
+    made.with_variable(
+        variable("metric", "Metric", "Retrieval metrics to show.", f"label_values({scores}, metric)", several=True)
+    )
+    made.with_variable(
+        variable(
+            "k",
+            "Cut-off",
+            "Results that are looked at, where a metric says so, as in ndcg@10.",
+            f"label_values({scores}, k)",
+            sort=model.VariableSort.NUMERICAL_DESC,
+        )
+    )
+    for verdict, color in (("improved", GREEN), ("not improved", ORANGE), ("stop", RED)):
+        made.annotation(
+            Marks(
+                f"Verdict: {verdict}",
+                f'1000 * tunevane_run_last_decision_time_seconds{{{RUN}, verdict="{verdict}"}}',
+                color,
+            )
+        )
+
+    _glance(made)
+    _loss(made)
+    _retrieval(made)
+    before_and_after(made)
+    _decisions(made)
+    _training(made)
     return made

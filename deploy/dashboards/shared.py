@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dashboards.parts import GREEN, ORANGE, RED, SERVICE_COLORS, Chart, Query, chart
+from dashboards.colors import GREEN, ORANGE, RED, SERVICE_COLORS
+from dashboards.parts import Chart, Query, chart
 
 ABOUT = "on (instance, job) group_left (service) tunevane_build_info"
 """Tells which service a process is; the names of jobs are the operator's."""

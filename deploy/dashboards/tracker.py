@@ -5,20 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from dashboards import shared
-from dashboards.parts import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    TEAL,
-    Query,
-    board,
-    chart,
-    number,
-    steps,
-)
+from dashboards.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL
+from dashboards.parts import Query, board, chart, number, steps
 
 RATE = "[$__rate_interval]"
 SECONDS = f"sum by (le) (rate(tunevane_tracker_append_seconds_bucket{RATE}))"
@@ -26,15 +14,8 @@ SINK_COLORS = {"prometheus": ORANGE, "wandb": BLUE, "mlflow": TEAL, "tensorboard
 MODE_COLORS = {"account": GREEN, "anonymous": BLUE, "offline": ORANGE, "off": GREY}
 
 
-def build() -> dashboard.Dashboard:
-    """Builds the dashboard."""
-    made = board(
-        "tunevane-tracker",
-        "tunevane / Tracker",
-        "Is every event stored, and does it reach everybody who wants it?",
-        since="6h",
-        refresh="30s",
-    )
+def _glance(made: dashboard.Dashboard) -> None:
+    """Adds the row of numbers."""
     made.with_row(dashboard.Row("At a glance"))
     made.with_panel(
         number(
@@ -111,6 +92,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _events(made: dashboard.Dashboard) -> None:
+    """Adds what is stored."""
     made.with_row(dashboard.Row("Events"))
     made.with_panel(
         chart(
@@ -152,6 +136,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _sinks(made: dashboard.Dashboard) -> None:
+    """Adds who lacks what."""
     made.with_row(dashboard.Row("Sinks"))
     made.with_panel(
         chart(
@@ -190,10 +177,33 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def _calls(made: dashboard.Dashboard) -> None:
+    """Adds the tracker's calls."""
     made.with_row(dashboard.Row("Calls"))
     for panel in shared.calls("tracker"):
         made.with_panel(panel)
+
+
+def _process(made: dashboard.Dashboard) -> None:
+    """Adds what the tracker uses."""
     made.with_row(dashboard.Row("Process"))
     for panel in shared.processes("tracker"):
         made.with_panel(panel)
+
+
+def build() -> dashboard.Dashboard:
+    """Builds the dashboard."""
+    made = board(
+        "tunevane-tracker",
+        "tunevane / Tracker",
+        "Is every event stored, and does it reach everybody who wants it?",
+        since="6h",
+        refresh="30s",
+    )
+    _glance(made)
+    _events(made)
+    _sinks(made)
+    _calls(made)
+    _process(made)
     return made
