@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
-import random
 import stat
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,66 +20,24 @@ from prometheus_client.samples import Sample
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
+from support.exported import CONFIG, EVENTS, exact, source
 from support.programs import require
 from support.prometheus import prometheus
-from support.tracker_events import NDCG, START_SECONDS, numbered, whole_run
+from support.tracker_events import NDCG, START_SECONDS, whole_run
 from support.tracker_service import NAME, UID, Served, tracker
 from tunevane.api.type.v1.event_pb2 import (
-    STAGE_EPOCH,
-    VERDICT_IMPROVED,
     DecisionMade,
-    EpochEnded,
     Event,
     LogWritten,
     MetricsMeasured,
-    RunEnded,
-    RunStarted,
     StepReported,
 )
-from tunevane.api.type.v1.metric_pb2 import Interval, MetricSet
-from tunevane.errors import ConfigurationError, DataFormatError, NotFoundError, StorageFullError, UnavailableError
+from tunevane.api.type.v1.metric_pb2 import MetricSet
+from tunevane.errors import DataFormatError
 from tunevane_tracker.config import TrackerConfig
 from tunevane_tracker.export import jsonl
-from tunevane_tracker.export.export import FORMATS, Format, export
-from tunevane_tracker.export.source import Source, offline, remote
-from tunevane_tracker.runs import TrackedRun
-
-CONFIG: dict[str, object] = {"model": 'mini"lm\n', "loss": "cosent", "dataset": "d1", "epochs": 2, "rates": [0.5, 1]}
-STEPS = 700
-"""More than a page of events, in half a minute: many a second."""
-
-
-def long_run() -> list[Event]:
-    """Makes a run of many steps within milliseconds of each other, a clock that steps back, and a resumption."""
-    draw = random.Random(7)
-    events = [Event(run_started=RunStarted(epochs=2, batches_per_epoch=STEPS))]
-    for step in range(1, STEPS + 1):
-        loss = draw.choice([draw.random(), 0.25, math.nan, math.inf]) if step % 50 == 0 else draw.random()
-        events.append(Event(epoch=1, step=step, step_reported=StepReported(batch=step, loss=loss, learning_rate=0.5)))
-    interval = Interval(low=-0.01, high=0.02, confidence=0.95)
-    metrics = MetricsMeasured(stage=STAGE_EPOCH, metrics=MetricSet(values={NDCG: 0.5}), intervals={NDCG: interval})
-    events += [
-        Event(epoch=1, step=STEPS, epoch_ended=EpochEnded(train_loss=0.5, val_loss=0.75)),
-        Event(epoch=1, step=STEPS, metrics_measured=metrics),
-        Event(
-            epoch=1,
-            step=STEPS,
-            decision_made=DecisionMade(callback="early_stopping", verdict=VERDICT_IMPROVED, patience_left=2),
-        ),
-        Event(epoch=1, step=STEPS, run_started=RunStarted(resumed_after_epoch=1, epochs=2)),
-        Event(epoch=2, step=STEPS + 1, step_reported=StepReported(batch=1, loss=0.125)),
-        Event(epoch=2, step=STEPS + 1, log_written=LogWritten(text='Zeile "zwei" ✨\n\\')),
-        Event(epoch=2, step=STEPS + 1, run_ended=RunEnded(artifact_epoch=1)),
-    ]
-    numbered(events)
-    for number, event in enumerate(events):
-        # Three in one millisecond, and every hundredth from a clock that is behind.
-        event.event_time.seconds = START_SECONDS + number // 30 - (5 if number % 100 == 99 else 0)
-        event.event_time.nanos = (number // 3 % 10) * 1_000_000
-    return events
-
-
-EVENTS = long_run()
+from tunevane_tracker.export.export import FORMATS, export
+from tunevane_tracker.export.source import remote
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +75,6 @@ def openmetrics(path: Path) -> dict[str, Metric]:
 def seconds(sample: Sample) -> float:
     assert sample.timestamp is not None
     return float(sample.timestamp)
-
-
-def exact(events: Sequence[Event]) -> list[bytes]:
-    return [event.SerializeToString(deterministic=True) for event in events]
-
-
-def source(events: Sequence[Event], name: str = "a-run") -> Source:
-    return Source(TrackedRun(1, UID, name, CONFIG, float(START_SECONDS), len(events), None, 0), iter(events))
 
 
 def test_json_lines_lose_nothing(write: Callable[[str], Path]) -> None:
@@ -277,114 +223,3 @@ def test_a_value_that_stays_is_visible_for_as_long_as_the_run(tmp_path: Path) ->
     times = [seconds(sample) for sample in before]
     assert max(after - earlier for earlier, after in pairwise(times)) <= 300
     assert times[-1] == events[-1].event_time.seconds
-
-
-def test_the_folder_of_a_tracker_that_has_ended_gives_the_same(tmp_path: Path) -> None:
-    folder, events = tmp_path / "state", whole_run(2)
-    with tracker(TrackerConfig(port=0, http_port=0, state_dir=folder, wandb="off")) as made:
-        made.publish(events, CONFIG)
-        asked = tmp_path / "asked.jsonl"
-        with remote(made.target, UID) as found:
-            export(found, FORMATS["jsonl"], asked)
-        with pytest.raises(ConfigurationError, match="another tracker uses the state_dir"), offline(folder, NAME):
-            pass
-    read = tmp_path / "read.jsonl"
-    with offline(folder, NAME) as found:
-        export(found, FORMATS["jsonl"], read)
-    assert read.read_bytes() == asked.read_bytes()
-
-
-def test_a_run_without_events_is_exported_in_every_format(tmp_path: Path) -> None:
-    for name, chosen in FORMATS.items():
-        path = tmp_path / f"empty{chosen.ending}"
-        export(source([]), chosen, path)
-        assert path.exists(), name
-
-
-def test_what_is_there_is_not_overwritten_by_accident_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "run.jsonl"
-    path.write_text("mine")
-    with pytest.raises(ConfigurationError, match="exists already"):
-        export(source([]), FORMATS["jsonl"], path)
-    assert path.read_text() == "mine"
-
-    def broken() -> Iterator[Event]:
-        yield Event(sequence=1)
-        raise UnavailableError("gone")
-
-    about = source([]).run
-    with pytest.raises(UnavailableError):
-        export(Source(about, broken()), FORMATS["jsonl"], path, replace=True)
-    assert path.read_text() == "mine"
-    assert list(tmp_path.iterdir()) == [path]
-    export(source([]), FORMATS["jsonl"], path, replace=True)
-    assert path.read_text().startswith('{"run"')
-
-
-def test_a_folder_with_other_files_is_never_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "logs"
-    export(source(EVENTS[:3]), FORMATS["tensorboard"], folder)
-    export(source(EVENTS), FORMATS["tensorboard"], folder, replace=True)
-    (file,) = folder.rglob("events.out.tfevents.*")
-    (folder / "thesis.tex").write_text("mine")
-    for name in ("tensorboard", "jsonl"):
-        with pytest.raises(ConfigurationError, match="a folder with other files in it"):
-            export(source(EVENTS), FORMATS[name], folder, replace=True)
-    assert file.exists()
-    assert (folder / "thesis.tex").read_text() == "mine"
-
-
-def test_a_full_disk_gets_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    def fill_up(_: Source, path: Path) -> None:
-        path.write_text("half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(StorageFullError, match="is full; nothing was left of the export"):
-        export(source([]), Format(".any", fill_up), tmp_path / "run.any")
-    assert not list(tmp_path.iterdir())
-
-
-def test_unknown_runs_and_folders_get_a_sentence(served: Served, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="the tracker knows no run 'nobody'"), remote(served.target, "nobody"):
-        pass
-    with pytest.raises(ConfigurationError, match=r"no tracker's state_dir"), offline(tmp_path, NAME):
-        pass
-
-
-def command(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TUNEVANE_HOME": str(home)}
-    return subprocess.run(
-        [sys.executable, "-m", "tunevane", "tracker", "export", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment,
-        cwd=home,
-    )
-
-
-def test_the_command_writes_a_file_named_like_the_run(served: Served, tmp_path: Path) -> None:
-    done = command(NAME, "--target", served.target, home=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"{NAME}.jsonl\n"), done.stderr
-    assert exact(list(jsonl.read(tmp_path / f"{NAME}.jsonl"))) == exact(EVENTS)
-    done = command(NAME, "--target", served.target, "--format", "openmetrics", "--output", "-", home=tmp_path)
-    assert done.stdout.endswith("# EOF\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "sentence"),
-    [
-        (("a-run", "--format", "csv"), 2, "format: must be one of jsonl, openmetrics, parquet, tensorboard, not 'csv'"),
-        (("a-run",), 2, "no tracker's state_dir"),
-        (("a-run", "--target", "x:1", "--state-dir", "y"), 2, "state_dir: cannot be given together with a target"),
-        (("a-run", "--format", "tensorboard", "--output", "-"), 2, "must be a folder for tensorboard"),
-        (("a-run", "--output", "nowhere/at/all.jsonl"), 2, "there is no folder"),
-    ],
-)
-def test_a_wrong_command_gets_one_sentence(tmp_path: Path, words: tuple[str, ...], code: int, sentence: str) -> None:
-    done = command(*words, home=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr
