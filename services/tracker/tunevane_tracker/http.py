@@ -74,16 +74,25 @@ class Pages:
         site: Site,
         token: str | None,
         detail: Callable[[], str] = str,
+        public_host: str | None = None,
     ) -> None:
-        """Takes the metrics, whether the service is healthy, the pages, and the token that opens them.
+        """Takes what is shown.
 
-        `detail` gives a sentence about what a healthy service has lost; empty for nothing.
+        Args:
+            registry: The metrics.
+            healthy: Tells whether the service is healthy.
+            site: The pages.
+            token: What opens the pages; None leaves them open to this machine.
+            detail: Gives a sentence about what a healthy service has lost; empty for nothing.
+            public_host: Name by which people reach the pages, if not by one of this machine's own.
+
         """
         self.registry = registry
         self.healthy = healthy
         self.detail = detail
         self.site = site
         self.token = token
+        self.public_host = public_host
         # The cookie opens the pages and nothing else, and has no characters that a cookie may not have.
         self.cookie = None if token is None else hmac.digest(token.encode(), b"cookie", hashlib.sha256).hex()
         self.closing = threading.Event()
@@ -171,6 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200 if healthy else 503, "application/json", body)
         elif not self.allowed:
             self._answer(403, TEXT, b"Outside loopback the pages need a token: set TUNEVANE_TRACKER_HTTP_TOKEN.\n")
+        elif not self._knows_host():
+            self._answer(403, TEXT, b"Without a token this answers to localhost only: set TUNEVANE_TRACKER_PUBLIC_URL.\n")
         elif "token" in query and self._matches(query["token"][0], self.served.token):
             self._let_in(address.path, query)
         elif not self._knows_token():
@@ -252,6 +263,19 @@ class _Handler(BaseHTTPRequestHandler):
             cookie = None
         bearer = scheme.lower() == "bearer" and self._matches(given.strip(), self.served.token)
         return bearer or (cookie is not None and self._matches(cookie.value, self.served.cookie))
+
+    def _knows_host(self) -> bool:
+        """Tells whether the page was asked for by a name that is ours.
+
+        Another's name may be made to point at this machine, and then scripts of theirs could read open pages.
+        """
+        if self.served.token is not None:
+            return True
+        try:
+            host = urlsplit("//" + self.headers.get("Host", "")).hostname or ""
+        except ValueError:
+            return False
+        return is_loopback(host) or host.endswith(".localhost") or host == self.served.public_host
 
     def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
         self.send_response(status)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -107,7 +108,8 @@ class Tracker:
         # Pages may be asked for before the deliveries run.
         self.deliveries: list[Delivery] = []
         site = Site(self.journal, self._book, self._mirrors, time.time)
-        pages = Pages(self._registry, lambda: not self._broken, site, config.http_token, self._damage)
+        public_host = urlsplit(config.public_url or "").hostname
+        pages = Pages(self._registry, lambda: not self._broken, site, config.http_token, self._damage, public_host)
         try:
             self.http = HttpServer(config.http_host, config.http_port, pages)
         except BaseException:

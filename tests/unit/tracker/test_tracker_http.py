@@ -111,6 +111,30 @@ def test_outside_loopback_pages_need_a_token_but_metrics_do_not() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8090", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("tracker.localhost", 200),
+        ("tracker.example", 200),
+        ("rebound.example", 403),
+        ("127.0.0.1.example", 403),
+        ("", 403),
+        ("[", 403),
+    ],
+)
+def test_open_pages_answer_only_to_their_own_names(host: str, status: int) -> None:
+    pages = Pages(CollectorRegistry(), lambda: True, Site(), None, public_host="tracker.example")
+    server = HttpServer("127.0.0.1", 0, pages)
+    try:
+        assert get(server, "/runs", {"Host": host})[0] == status
+        assert get(server, "/metrics", {"Host": host})[0] == 200
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
     "authorization", ["Bearer wrong", TOKEN, f"Basic {TOKEN}", "Bearer", "Bearer \xfc", f"Bearer {TOKEN}x"]
 )
 def test_another_authorization_does_not_open_a_page(authorization: str) -> None:
