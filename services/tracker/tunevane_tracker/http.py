@@ -181,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif not self.allowed:
             self._answer(403, TEXT, b"Outside loopback the pages need a token: set TUNEVANE_TRACKER_HTTP_TOKEN.\n")
         elif not self._knows_host():
-            self._answer(403, TEXT, b"Without a token this answers to localhost only: set TUNEVANE_TRACKER_PUBLIC_URL.\n")
+            self._answer(
+                403, TEXT, b"Without a token this answers to localhost only: set TUNEVANE_TRACKER_PUBLIC_URL.\n"
+            )
         elif "token" in query and self._matches(query["token"][0], self.served.token):
             self._let_in(address.path, query)
         elif not self._knows_token():
