@@ -25,8 +25,9 @@ class Fault:
     operation: str
     """Which: a GraphQL operation, `file_stream`, `upload`, or `*` for all."""
 
-    how: Literal["answer", "cut", "lose"] = "answer"
-    """`answer` refuses with `status`, `cut` closes the connection, `lose` does what was asked and then closes it."""
+    how: Literal["answer", "cut", "lose", "nothing"] = "answer"
+    """`answer` refuses with `status`, `cut` closes the connection, `lose` does what was asked and then closes it,
+    `nothing` answers with nothing in it."""
 
     status: int = 500
     """Status of the refusal; its text repeats the key, as a careless server might."""
@@ -250,10 +251,12 @@ def wandb_server(**behaviour: Any) -> Iterator[WandbServer]:
                 if key:
                     server.keys.append(key)
                 fault = next((each for each in server.faults if each.strikes(operation)), None)
-                cut = server.away or (fault is not None and fault.how != "answer")
+                cut = server.away or (fault is not None and fault.how in ("cut", "lose"))
                 server.failures += cut or fault is not None
                 if server.away or (fault is not None and fault.how == "cut"):
                     status, answer = 0, {}
+                elif fault is not None and fault.how == "nothing":
+                    status, answer = 200, {"data": {}}
                 elif fault is not None and fault.how == "answer":
                     status, answer = fault.status, {"error": f"key {key} is not welcome", "errors": [{"message": key}]}
                 elif key is not None and operation != "CreateAnonymousApiKey" and not server.knows(key):

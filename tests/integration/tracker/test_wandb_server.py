@@ -21,7 +21,8 @@ from support.tracker_events import NDCG, numbered, whole_run
 from support.tracker_service import UID, eventually, kill_wandb, tracker
 from support.wandb_runs import CONFIG, EXAMPLES, RUN, STEPS, expected, settings, with_examples
 from support.wandb_server import ANONYMOUS_KEY, Fault, WandbServer, wandb_server
-from tunevane.api.type.v1.event_pb2 import Event, LogWritten, RunStarted
+from tunevane.api.tracker.v1 import tracker_service_pb2 as pb
+from tunevane.api.type.v1.event_pb2 import STAGE_AFTER, Event, LogWritten, RunStarted
 from tunevane_tracker import service
 from tunevane_tracker.delivery import Delivery
 from tunevane_tracker.sinks.wandb import sink as sink_module
@@ -142,6 +143,23 @@ def test_an_upload_that_the_server_ended_silently_is_noticed_at_the_end(tmp_path
         served.publish(RUN[12:])
         eventually(lambda: served.delivered("wandb") == len(RUN), 60.0)
     assert steps(server) == STEPS
+
+
+def test_an_event_that_the_server_never_takes_is_put_aside_and_the_others_arrive(tmp_path: Path) -> None:
+    run = [*with_examples(whole_run(1))]
+    options = {**CONFIG, "callbacks": [{"name": "wandb-logger", "options": {"log_zero_shot": False}}]}
+    # Only a table asks for the type of its artifact.
+    faults = [Fault("ArtifactType", "nothing", times=1000)]
+    with wandb_server(faults=faults) as server, tracker(settings(tmp_path / "state", server)) as served:
+        served.publish(run, options)
+        eventually(lambda: served.delivered("wandb") == len(run), 100.0)
+        look = pb.GetTrackedRunRequest(run="runs/some-run")
+        problems = {state.sink: state.problem for state in served.stub.GetTrackedRun(look).sinks}
+    measured_after = next(event.sequence for event in run if event.metrics_measured.stage == STAGE_AFTER)
+    assert problems["wandb"].endswith(f"events {measured_after}")
+    rows = expected(run, {"log_zero_shot": False})
+    assert server.rows(UID) == [row for row in rows if row["_step"] != measured_after]
+    assert list(server.complete.values()) == [0]
 
 
 def test_rows_that_do_not_arrive_are_noticed_while_the_run_is_under_way(
