@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards import shared
+from dashboards import services
 from dashboards.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STATE_COLORS, STEP_COLORS, TEAL, YELLOW
 from dashboards.parts import Query, board, chart, number, rows, steps
 
@@ -268,14 +268,14 @@ def _evaluator(made: dashboard.Dashboard) -> None:
 def _calls(made: dashboard.Dashboard) -> None:
     """Adds the calls of all services."""
     made.with_row(dashboard.Row("Calls"))
-    for panel in shared.calls():
+    for panel in services.calls():
         made.with_panel(panel)
 
 
 def _processes(made: dashboard.Dashboard) -> None:
     """Adds what the services use."""
     made.with_row(dashboard.Row("Processes"))
-    for panel in shared.processes():
+    for panel in services.processes():
         made.with_panel(panel)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards import shared
+from dashboards import services
 from dashboards.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL
 from dashboards.parts import Query, board, chart, number, steps
 
@@ -181,14 +181,14 @@ def _sinks(made: dashboard.Dashboard) -> None:
 def _calls(made: dashboard.Dashboard) -> None:
     """Adds the tracker's calls."""
     made.with_row(dashboard.Row("Calls"))
-    for panel in shared.calls("tracker"):
+    for panel in services.calls("tracker"):
         made.with_panel(panel)
 
 
 def _process(made: dashboard.Dashboard) -> None:
     """Adds what the tracker uses."""
     made.with_row(dashboard.Row("Process"))
-    for panel in shared.processes("tracker"):
+    for panel in services.processes("tracker"):
         made.with_panel(panel)
 
 
