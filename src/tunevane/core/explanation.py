@@ -62,8 +62,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 def best_epoch(decisions: Sequence[Conclusion]) -> int:
     """Returns the epoch that the choosing callback holds for the best; 0 before any, and where no callback chooses."""
-    keeper = [each for each in decisions if _is(each, KEEPER)]
-    for each in reversed(keeper):
+    for each in reversed([each for each in decisions if is_keeper(each)]):
         if each.best_epoch or each.verdict == "improved":
             return each.best_epoch or each.epoch
     return 0
@@ -85,7 +84,7 @@ def why_kept(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int =
     switch = _switch(decisions, epoch)
     if switch is None:
         last = "the last one" if epoch == epochs else "which no callback chose"
-        chooses = any(_is(each, KEEPER) for each in decisions)
+        chooses = any(is_keeper(each) for each in decisions)
         return f"Kept epoch {epoch}, {last}, because no epoch {'qualified' if chooses else 'was to be chosen'}"
     sentence = f"{'Kept epoch' if artifact_epoch else 'Best so far is epoch'} {epoch} because "
     if switch.epoch != epoch:
@@ -104,7 +103,7 @@ def _switch(decisions: Sequence[Conclusion], epoch: int) -> Conclusion | None:
     """Finds the decision by which an epoch became the best the last time; None where none did."""
     found, best = None, 0
     for each in decisions:
-        if not _is(each, KEEPER):
+        if not is_keeper(each):
             continue
         now = each.best_epoch or (each.epoch if each.verdict == "improved" else best)
         if now == epoch != best:
@@ -147,8 +146,9 @@ def in_words(decision: Conclusion, decisions: Sequence[Conclusion], named: Namin
     return f"{name} {comparison} the {best} of epoch {held.epoch}"
 
 
-def _is(decision: Conclusion, name: str) -> bool:
-    return decision.callback.partition("/")[0] == name
+def is_keeper(decision: Conclusion) -> bool:
+    """Tells whether a decision is by the callback that chooses the epoch."""
+    return decision.callback.partition("/")[0] == KEEPER
 
 
 def _held_before(decision: Conclusion, decisions: Sequence[Conclusion]) -> Conclusion | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunevane_tracker.page.axis import nice_ticks, x_marks, y_labels
 from tunevane_tracker.page.chart import Chart, Series, sparkline
-from tunevane_tracker.page.html import change, duration, number, percent
+from tunevane_tracker.page.html import change, duration, number, percent, typographic
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 
@@ -66,6 +66,20 @@ def test_one_point_is_seen() -> None:
 
 def test_a_flat_sparkline_is_drawn() -> None:
     assert "<polyline" in sparkline([(0, 0.0), (1, 0.0)], 0.0, "MRR")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("-0.5", "−0.5"),
+        ("1.000e-09", "1.000e−09"),
+        ("fell from -0.1 to -∞", "fell from −0.1 to −∞"),
+        ("best-model-checkpoint, top-10 and 2026-01-02", "best-model-checkpoint, top-10 and 2026-01-02"),
+        ("+0.1 … -0.2", "+0.1 … −0.2"),
+    ],
+)
+def test_a_minus_is_long_and_a_hyphen_short(text: str, written: str) -> None:
+    assert typographic(text) == written
 
 
 def test_numbers_and_times_are_short() -> None:

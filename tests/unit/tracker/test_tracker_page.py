@@ -114,6 +114,14 @@ def test_a_run_that_got_worse_says_so() -> None:
     assert "interval" not in answer
 
 
+def test_the_metric_that_chooses_the_epoch_is_the_one_shown() -> None:
+    events = done()
+    for event in events:
+        if event.HasField("decision_made") and event.decision_made.callback.startswith("early-stopping"):
+            event.decision_made.monitor = "minilm_hit_at_k"
+    assert '<p class="metric"><bdi dir="auto">minilm_reciprocal_rank' in document(events).sections["verdict"]
+
+
 def test_decisions_are_told_in_words_and_those_that_agree_share_a_line() -> None:
     words = text(document(done()).sections["decisions"])
     assert "reciprocal_rank rose from 0.289 to 0.327 best-model-checkpoint early-stopping/reciprocal_rank" in words

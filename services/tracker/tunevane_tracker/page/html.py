@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from datetime import UTC, datetime
 
 from tunevane.core import numbers
@@ -27,9 +28,13 @@ def foreign(value: object) -> str:
     return f'<bdi dir="auto">{escape(value)}</bdi>'
 
 
+_MINUS = re.compile(r"(?<![\w.-])-(?=[\d∞])|(?<=\de)-(?=\d)")
+"""The minus of a number or of its exponent, and no hyphen."""
+
+
 def typographic(text: str) -> str:
-    """Writes a number's minus as long as its plus."""
-    return text.replace("-", "−")
+    """Writes the minus of numbers as long as their plus."""
+    return _MINUS.sub("−", text)
 
 
 def number(value: float | None) -> str:

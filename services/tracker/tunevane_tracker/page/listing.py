@@ -46,8 +46,9 @@ class Row:
     @property
     def gain(self) -> float:
         """Change of the deciding metric; smaller than any other where it is not known."""
-        known = self.outcome is not None and self.outcome.before is not None
-        return self.outcome.now - self.outcome.before if known else float("-inf")  # type: ignore[union-attr,operator]
+        if self.outcome is None or self.outcome.before is None:
+            return float("-inf")
+        return self.outcome.now - self.outcome.before
 
 
 SORTS: Mapping[str, tuple[str, Callable[[Row], object]]] = {

@@ -86,11 +86,12 @@ def outcome(state: RunState) -> Outcome | None:
 
 
 def deciding_metric(state: RunState) -> str:
-    """Names the retrieval metric that the callbacks look at; the first one measured when none was looked at."""
+    """Names the retrieval metric that chooses the epoch, else one that a callback looks at, else one measured."""
     measured = {**state.before, **newest(state).values}
-    for decision in reversed(state.decisions):
-        if decision.monitor in measured:
-            return decision.monitor
+    looked_at = [each for each in reversed(state.decisions) if each.monitor in measured]
+    chooses = [each for each in looked_at if explanation.is_keeper(each)]
+    for decision in chooses or looked_at:
+        return decision.monitor
     return next((name for name in sorted(measured) if "reciprocal_rank" in name), min(measured, default=""))
 
 
