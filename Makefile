@@ -64,11 +64,15 @@ protos: $(VENV)/ready  ## Generate src/tunevane/api from protos/.
 dashboards: $(VENV)/ready  ## Write the Grafana dashboards into the chart.
 	cd deploy && ../$(BIN)/python -m dashboards
 
+.PHONY: protos-baseline
+protos-baseline:  ## Make today's contract the one that later changes are held against; for releases.
+	cd protos && ../$(BUF) build --exclude-source-info --output baseline.binpb
+
 .PHONY: lint-protos
 lint-protos:
 	@if command -v npm >/dev/null; then \
 	  [ -x $(BUF) -a -d node_modules/axe-core ] || npm install --silent --no-save --no-package-lock $(NPM); \
-	  cd protos && ../$(BUF) lint; \
+	  cd protos && ../$(BUF) lint && ../$(BUF) breaking --against baseline.binpb; \
 	elif [ -n "$(NO_SKIPS)" ]; then echo "npm is missing, and buf is needed here"; exit 1; \
 	else echo "skipped: buf lint needs npm (Node.js)"; fi
 
