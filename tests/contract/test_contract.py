@@ -57,6 +57,11 @@ def test_importing_tunevane_is_light() -> None:
     assert python("import sys, tunevane; print('grpc' in sys.modules)").strip() == "False"
 
 
+def test_importing_tunevane_takes_under_100_milliseconds() -> None:
+    code = "import time; began = time.perf_counter(); import tunevane; print(time.perf_counter() - began)"
+    assert min(float(python(code)) for _ in range(5)) < 0.1
+
+
 @pytest.mark.parametrize(
     "module", ["tunevane_trainer.service", "tunevane_tracker.service", "tunevane_evaluator.service", "tunevane.session"]
 )
