@@ -420,6 +420,8 @@ class ComponentInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     OPTIONS_SCHEMA_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
     kind: Global___ComponentKind.ValueType
     """Its kind."""
     name: _builtins.str
@@ -428,6 +430,14 @@ class ComponentInfo(_message.Message):
     """One sentence."""
     options_schema: _builtins.str
     """Its options as a JSON Schema document."""
+    task: _builtins.str
+    """What a model compares, for example `text-to-image`, or several of these
+    by comma; empty for everything else.
+    """
+    dimensions: _builtins.int
+    """Dimensions of a model's vectors; 0 where they depend on options or files,
+    and for everything else.
+    """
     def __init__(
         self,
         *,
@@ -435,10 +445,12 @@ class ComponentInfo(_message.Message):
         name: _builtins.str = ...,
         summary: _builtins.str = ...,
         options_schema: _builtins.str = ...,
+        task: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "options_schema", b"options_schema", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "kind", b"kind", "name", b"name", "options_schema", b"options_schema", "summary", b"summary", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
