@@ -95,6 +95,10 @@ def pins(events: Iterable[event_pb2.Event], keep_epochs: int, weights_of: Weight
         if kind == "checkpoint_saved":
             saved = event.checkpoint_saved
             blobs = _digests(saved.weights, saved.training_state)
+            if saved.batch:
+                kept.append(Pinned("within", blobs))
+                continue
+            kept.append(Pinned("within", ()))
             kept.append(Pinned(f"epoch/{event.epoch % max(keep_epochs, 1)}", blobs))
         elif kind == "metrics_measured" and event.metrics_measured.HasField("examples"):
             stage = {event_pb2.STAGE_BEFORE: "before", event_pb2.STAGE_AFTER: "after"}
@@ -102,7 +106,8 @@ def pins(events: Iterable[event_pb2.Event], keep_epochs: int, weights_of: Weight
             kept.append(Pinned(role, (event.metrics_measured.examples.blake3,)))
         elif kind == "run_ended" and event.run_ended.HasField("artifact"):
             kept.append(Pinned("artifact", _digests(event.run_ended.artifact)))
-    own = {event.epoch: event.checkpoint_saved.weights for event in batch if event.HasField("checkpoint_saved")}
+    saves = [event for event in batch if event.HasField("checkpoint_saved") and not event.checkpoint_saved.batch]
+    own = {event.epoch: event.checkpoint_saved.weights for event in saves}
     for event in batch:
         made = event.decision_made if event.HasField("decision_made") else None
         if made is None or made.callback != BEST:

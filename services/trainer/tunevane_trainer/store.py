@@ -270,13 +270,17 @@ class RunStore(Database):
 
     def _weights_of(self, name: str, epoch: int) -> blob_pb2.Bundle | None:
         for event in reversed(self.events(name, 0, -1, ["checkpoint_saved"])):
-            if event.epoch == epoch:
+            if event.epoch == epoch and not event.checkpoint_saved.batch:
                 return event.checkpoint_saved.weights
         return None
 
     def _unpin_working_files(self, owner: str) -> None:
         """Lets go of what only a running run needs."""
-        self._db.execute("DELETE FROM pins WHERE owner = ? AND (role = 'best' OR role LIKE 'epoch/%')", (owner,))
+        self._db.execute(
+            "DELETE FROM pins WHERE owner = ?"
+            " AND (role IN ('best', 'within') OR role LIKE 'epoch/%' OR role LIKE 'candidate/%')",
+            (owner,),
+        )
 
     def pinned(self) -> set[str]:
         """Lists the digests of all blobs that something refers to."""

@@ -42,7 +42,7 @@ def fold(history: Iterable[event_pb2.Event]) -> Committed:
     found = Committed()
     for event in history:
         kind = event.WhichOneof("kind")
-        if kind == "checkpoint_saved":
+        if kind == "checkpoint_saved" and not event.checkpoint_saved.batch:
             found.weights[event.epoch] = event.checkpoint_saved.weights
         elif kind == "epoch_ended":
             found.steps[event.epoch] = event.step

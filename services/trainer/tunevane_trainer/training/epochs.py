@@ -22,7 +22,7 @@ from tunevane_trainer.training.loop import Trainer
 from tunevane_trainer.training.measure import Evaluation, Measured, Meter
 from tunevane_trainer.training.patience import Moment
 from tunevane_trainer.training.reporter import log_event
-from tunevane_trainer.training.state import Progress
+from tunevane_trainer.training.state import Progress, Within
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class Parts:
 class EpochEnds(Protocol):
     """What the training loop asks of the ends of epochs."""
 
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands after the last epoch that was trained."""
+
     def goes_on(self, epoch: int) -> bool:
         """Tells whether an epoch is trained; may wait for decisions that are applied before it."""
 
@@ -74,6 +78,11 @@ class AtOnce:
         """Args: the run's parts, and where it stands."""
         self._parts = parts
         self._progress = progress
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands after the last epoch that was trained."""
+        return self._progress
 
     def goes_on(self, epoch: int) -> bool:
         """Tells whether an epoch is trained."""
@@ -127,6 +136,11 @@ class WhileTraining:
         )
         for epoch in range(progress.decided + 1, progress.epoch + 1):
             self._background.resubmit(epoch, parts.committed.weights[epoch])
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands after the last epoch that was trained."""
+        return self._progress
 
     def goes_on(self, epoch: int) -> bool:
         """Waits for the decisions that are applied before an epoch, and tells whether it is trained."""
@@ -207,6 +221,21 @@ class WhileTraining:
         """Ends what is under way; raises the cause where something in it failed."""
         self._background.close()
         self._background.raise_failure()
+
+
+def save_within(trainer: Trainer, progress: Progress, epoch: int, files: Files) -> None:
+    """Saves training between two batches of an epoch, so that another worker goes on with the next one."""
+    if not trainer.losses:
+        return
+    device = trainer.model.device
+    inside = replace(progress, step=trainer.reporter.step, within=Within(trainer.losses, state.random_state(device)))
+    saved = event_pb2.CheckpointSaved(
+        weights=checkpoint.save(trainer.model.state_dict(), files.store),
+        training_state=state.save(inside, *state.of(trainer.optimizer), files.store),
+        batch=len(trainer.losses),
+    )
+    line = log_event(f"Saved epoch {epoch} after batch {len(trainer.losses)}, because the worker was asked to stop")
+    files.commit(_at(Moment(epoch, inside.step), [event_pb2.Event(checkpoint_saved=saved), line]))
 
 
 def _conclude(

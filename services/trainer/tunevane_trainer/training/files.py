@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tunevane import log
 from tunevane.api.type.v1 import blob_pb2, event_pb2
-from tunevane.errors import UnavailableError
+from tunevane.errors import StorageFullError, TunevaneError, UnavailableError
 from tunevane.rpc.blob_client import BlobClient
 from tunevane.storage.blobs import BlobStore
 from tunevane_trainer import history
@@ -48,9 +48,9 @@ class Files:
         self._patiently(lambda: self._blobs.fetch(wanted, self.store))
 
     def push(self, refs: Iterable[blob_pb2.BlobRef]) -> None:
-        """Uploads what the trainer service lacks; raises as `fetch` does."""
+        """Uploads what the trainer service lacks, also once its disk has room again; raises as `fetch` does."""
         wanted = list(refs)
-        self._patiently(lambda: self._blobs.push(self.store, wanted))
+        self._patiently(lambda: self._blobs.push(self.store, wanted), StorageFullError)
 
     def commit(self, events: Sequence[event_pb2.Event]) -> None:
         """Uploads the files that events name, then appends the events: all or none."""
@@ -61,15 +61,16 @@ class Files:
         """Queues a line for people."""
         self._reporter.log(text, severity)
 
-    def _patiently(self, move: Callable[[], object]) -> None:
+    def _patiently(self, move: Callable[[], object], *passing: type[TunevaneError]) -> None:
+        borne: tuple[type[TunevaneError], ...] = (UnavailableError, *passing)
         until = time.monotonic() + GIVE_UP_SECONDS
         while True:
             try:
                 move()
-            except UnavailableError as error:
+            except borne as error:
                 if time.monotonic() > until:
                     raise
-                _log.warning("trainer is away, repeating: %s", error)
+                _log.warning("the trainer cannot take part now, repeating: %s", error)
                 if self._preempted.wait(1.0) or self._stopping():
                     raise Stopped from None
             else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from tunevane_trainer.training import batches
 from tunevane_trainer.training.batches import Batch
 from tunevane_trainer.training.optimizers import AdamW
 from tunevane_trainer.training.reporter import Reporter
+from tunevane_trainer.training.state import Within, restore_random_state
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -73,6 +75,9 @@ class Trainer:
     stopping: Callable[[], bool]
     """Tells whether to stop after the batch in hand."""
 
+    losses: list[float] = field(default_factory=list)
+    """Losses of the epoch's batches so far."""
+
     between: Callable[[int], None] = lambda _: None
     """Called within an epoch, between two batches, with the number of those that are done."""
 
@@ -81,20 +86,26 @@ class Trainer:
         """Batches of an epoch."""
         return batches.count(self.train_data, self.batch_size)
 
-    def train_epoch(self, number: int) -> event_pb2.EpochEnded:
+    def train_epoch(self, number: int, within: Within | None = None) -> event_pb2.EpochEnded:
         """Trains one epoch and returns what came of it.
 
+        Args:
+            number: The epoch, from 1.
+            within: Where an earlier worker left it; None begins it.
+
         Raises:
-            Stopped: Between two batches.
+            Stopped: Between two batches; `losses` are those of the batches that are done.
 
         """
         # Dropout and batches depend on seed and epoch alone, so a resumed run repeats them to the bit.
         torch.manual_seed(self.seed * 1_000_003 + number)
+        if within is not None:
+            restore_random_state(within.random, self.model.device)
         started = time.perf_counter()
         self.schedule.notify("on_train_epoch_begin")
-        losses: list[float] = []
-        reported_at, reported = started, 0
-        for batch in batches.epoch(self.train_data, self.batch_size, self.seed, number):
+        losses = self.losses = [] if within is None else list(within.losses)
+        reported_at, reported = started, len(losses)
+        for batch in islice(batches.epoch(self.train_data, self.batch_size, self.seed, number), len(losses), None):
             if self.stopping():
                 raise Stopped
             self.schedule.notify("on_train_batch_begin")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 
@@ -15,6 +15,17 @@ from tunevane.nn import checkpoint
 from tunevane.storage.blobs import BlobStore
 
 STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class Within:
+    """Where training stands between two batches of an epoch."""
+
+    losses: Sequence[float]
+    """Losses of the batches that are done."""
+
+    random: Mapping[str, str]
+    """State of the random generators, by device, in hexadecimal."""
 
 
 @dataclass
@@ -36,6 +47,9 @@ class Progress:
     callbacks: Mapping[str, State] = field(default_factory=dict)
     """What every decider remembers after the epoch `decided`, by key."""
 
+    within: Within | None = None
+    """Set where a worker was asked to stop within the epoch after `epoch`."""
+
 
 def of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     """Returns what an optimizer remembers: its tensors, which it goes on changing, and plain numbers, by name."""
@@ -44,9 +58,10 @@ def of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[
     for index, slots in optimizer.state_dict()["state"].items():
         for name, value in slots.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{name}.{index}.value"] = value
+                # All of one name are one file: every step changes all of them.
+                tensors[f"{name}.of.{index}"] = value
             else:
-                numbers[f"{name}.{index}.value"] = value
+                numbers[f"{name}.of.{index}"] = value
     return tensors, numbers
 
 
@@ -60,6 +75,7 @@ def save(
         "decided": progress.decided,
         "stopped": progress.stopped,
         "callbacks": progress.callbacks,
+        "within": None if progress.within is None else asdict(progress.within),
         "optimizer_numbers": dict(numbers),
     }
     return checkpoint.save(tensors, store, {STATE_FILE: json.dumps(about, sort_keys=True).encode()})
@@ -71,7 +87,24 @@ def load(bundle: blob_pb2.Bundle, optimizer: torch.optim.Optimizer, store: BlobS
     values = {**checkpoint.read(bundle, store), **about["optimizer_numbers"]}
     state: dict[int, dict[str, object]] = {}
     for key, value in values.items():
-        name, index, _ = key.rsplit(".", 2)
+        name, _, index = key.rsplit(".", 2)
         state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, torch.Tensor) else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(about["epoch"], about["step"], about["decided"], about["stopped"], about["callbacks"])
+    within = None if about["within"] is None else Within(**about["within"])
+    return Progress(about["epoch"], about["step"], about["decided"], about["stopped"], about["callbacks"], within)
+
+
+def random_state(device: torch.device) -> dict[str, str]:
+    """Returns the state of the generators that training draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {name: bytes(state.tolist()).hex() for name, state in states.items()}
+
+
+def restore_random_state(states: Mapping[str, str], device: torch.device) -> None:
+    """Lets the generators go on where they were."""
+    tensors = {name: torch.tensor(list(bytes.fromhex(state)), dtype=torch.uint8) for name, state in states.items()}
+    torch.set_rng_state(tensors["cpu"])
+    if device.type == "cuda" and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"], device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 
 import torch
 
@@ -22,7 +23,7 @@ from tunevane.storage.blobs import BlobStore
 from tunevane_trainer.training import assembly, committed, state
 from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.ending import Ending
-from tunevane_trainer.training.epochs import AtOnce, EpochEnds, Parts, WhileTraining
+from tunevane_trainer.training.epochs import AtOnce, EpochEnds, Parts, WhileTraining, save_within
 from tunevane_trainer.training.files import Files
 from tunevane_trainer.training.loop import Stopped, Trainer
 from tunevane_trainer.training.measure import Meter
@@ -151,10 +152,11 @@ class Worker:
         self._files.fetch([*bundles.refs(saved.weights), *bundles.refs(saved.training_state)])
         checkpoint.load(trainer.model, saved.weights, self._store)
         progress = state.load(saved.training_state, trainer.optimizer, self._store)
-        for epoch in range(progress.decided + 1, progress.epoch):
+        for epoch in range(progress.decided + 1, progress.epoch + 1):
             self._files.fetch(bundles.refs(self._committed.weights[epoch]))
         self._reporter.epoch = progress.epoch
-        self._reporter.log(f"Resuming after epoch {progress.epoch}")
+        where = f"batch {saved.batch} of epoch {progress.epoch + 1}" if saved.batch else f"epoch {progress.epoch}"
+        self._reporter.log(f"Resuming after {where}")
         return progress
 
     def _before(self, pretrained: blob_pb2.Bundle) -> None:
@@ -179,11 +181,20 @@ class Worker:
                     break
                 self._reporter.epoch = epoch
                 self._schedule.notify("on_epoch_begin")
-                ends.ended(trainer, epoch, trainer.train_epoch(epoch))
+                # Only the epoch that it goes on with has a beginning already.
+                within, progress.within = progress.within, None
+                ends.ended(trainer, epoch, trainer.train_epoch(epoch, within))
                 self._schedule.notify("on_epoch_end")
+                trainer.losses = []
             finished = ends.finish()
             if self._stopping():
                 raise Stopped
+        except (Stopped, CancelledError):
+            if not self._reporter.cancelled.is_set():
+                with suppress(CancelledError, Stopped):
+                    ends.close()
+                save_within(trainer, ends.progress, ends.progress.epoch + 1, self._files)
+            raise
         finally:
             ends.close()
         return finished
