@@ -88,6 +88,13 @@ def test_only_every_nth_step_is_logged_when_asked() -> None:
     assert [each.values["train/global_step"] for each in made] == [4, 8]
 
 
+def test_reports_that_come_at_any_step_are_thinned_to_the_first_behind_each_multiple() -> None:
+    reports = [Event(step=step, step_reported=StepReported(loss=1.0)) for step in (3, 7, 8, 13, 14, 30, 9, 15)]
+    made = commands(numbered(reports), {"metrics_logger_step": "batch", "every_n_steps": 5})
+    # The last two come again after a lost worker.
+    assert [each.values["train/global_step"] for each in made] == [7, 13, 30, 9, 15]
+
+
 def test_a_long_run_is_thinned_to_what_wandb_is_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "MAX_STEP_ROWS", 8)
     chosen = {"metrics_logger_step": "batch"}

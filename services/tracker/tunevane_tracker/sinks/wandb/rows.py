@@ -108,6 +108,7 @@ class Rows:
         self._every: int | None = every if isinstance(every, int) else None
         self._planned_rows = 0
         self._step_rows = 0
+        self._interval = 0
         self._learning_rate: float | None = None
 
     def commands(self, event: Event) -> list[Command]:
@@ -151,8 +152,11 @@ class Rows:
     def _chosen(self, event: Event) -> bool:
         """Thins the rows of single steps; a function of the events so far, so that a replay chooses the same."""
         every = self._every or max(1, math.ceil(self._planned_rows / MAX_STEP_ROWS))
-        if event.step % every or self._step_rows >= MAX_STEP_ROWS:
+        # Reports come at any step, so it is the first one behind each multiple that counts.
+        interval = event.step // every
+        if interval == self._interval or self._step_rows >= MAX_STEP_ROWS:
             return False
+        self._interval = interval
         self._step_rows += 1
         return True
 
