@@ -124,7 +124,7 @@ def test_the_end_tells_status_and_exit_code(ended: RunEnded, status: str, exit_c
 
 def test_nothing_that_json_cannot_say_gets_through() -> None:
     report = StepReported(loss=math.nan, learning_rate=math.inf, items_per_second=-math.inf)
-    (row,) = commands(numbered([Event(step_reported=report)]), {"metrics_logger_step": "batch"})
+    (row,) = commands(numbered([Event(step=1, step_reported=report)]), {"metrics_logger_step": "batch"})
     assert row.values["train/loss"] == "NaN"
     assert row.values["lr/0"] == "Infinity"
     assert row.values["train/items_per_second"] == "-Infinity"
