@@ -38,7 +38,7 @@ class Notices:
             yield from self._up_to(event.epoch, event.epoch_ended.batches)
             yield "on_train_epoch_end"
             yield from self._validated(event.epoch_ended)
-        elif kind == "checkpoint_saved" and event.epoch > self._saved:
+        elif kind == "checkpoint_saved" and not event.checkpoint_saved.batch and event.epoch > self._saved:
             self._saved = event.epoch
             yield "on_epoch_end"
             held, self._held = self._held, []

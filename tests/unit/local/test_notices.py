@@ -58,7 +58,8 @@ def test_the_order_is_the_specified_one_whatever_is_reported_and_repeated(data: 
 
 def test_reports_that_overtake_the_end_of_an_epoch_are_told_after_it() -> None:
     ends = [end_of_epoch(epoch) for epoch in (1, 2)]
-    events = [started(), step(1, 1), step(2, 1), step(2, 2), *ends[0], *ends[1]]
+    within = event_pb2.Event(epoch=2, checkpoint_saved=event_pb2.CheckpointSaved(batch=1))
+    events = [started(), step(1, 1), step(2, 1), step(2, 2), *ends[0], within, started(), *ends[1]]
     assert told([*events, SUCCESS]) == CASE["calls"]
 
 

@@ -94,6 +94,18 @@ def test_an_epoch_that_is_found_best_later_is_kept(store: RunStore) -> None:
     assert store.pinned() == {"b" * 64, "d" * 64, "e" * 64, "f" * 64}
 
 
+def test_a_checkpoint_within_an_epoch_is_kept_until_its_end(store: RunStore) -> None:
+    store.append("runs/one", [improved(1), saved("a", 1)])
+    within = saved("b", 2)
+    within.checkpoint_saved.batch = 3
+    store.append("runs/one", [within])
+    assert store.pinned() == {"a" * 64, "b" * 64}
+    store.append("runs/one", [saved("c", 2)])
+    assert store.pinned() == {"a" * 64, "c" * 64}
+    store.append("runs/one", [event_pb2.Event(run_ended=event_pb2.RunEnded(cancelled=True))])
+    assert store.pinned() == set()
+
+
 def test_the_same_request_makes_one_run(store: RunStore) -> None:
     again = store.create(run_pb2.Run(name="runs/two"), "request")
     assert again.name == "runs/one"
