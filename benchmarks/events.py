@@ -282,7 +282,8 @@ def recovery(events: int) -> tuple[list[Row], dict[str, object]]:
 
 def main() -> None:
     rows: list[Row] = []
-    notes: dict[str, object] = {}
+    # What else the machine was doing: latencies mean little on a busy one.
+    notes: dict[str, object] = {"load_average_before": round(os.getloadavg()[0], 1)}
     for part in (throughput(3, 320_000), emitting(5_000, 100_000), recovery(1_000_000)):
         rows += part[0]
         notes |= part[1]

@@ -51,6 +51,13 @@ class Curve:
             self.points = self.points[::2]
             self.stride *= 2
 
+    def passes_over(self) -> bool:
+        """Counts the next point if it is not one to keep, and tells whether it did; otherwise it has to be added."""
+        if self.seen % self.stride == 0:
+            return False
+        self.seen += 1
+        return True
+
     def drop_after(self, epoch: int) -> None:
         """Forgets what later epochs brought, because they are trained again."""
         self.points = [point for point in self.points if point.epoch <= epoch]

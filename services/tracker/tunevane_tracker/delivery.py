@@ -155,7 +155,8 @@ class Delivery:
             return False
         aside = set(self._cursors.put_aside(self.sink.name, run))
         through = events[-1].sequence
-        self.sink.deliver(run, [event for event in events if event.sequence not in aside], through)
+        taken = [event for event in events if event.sequence not in aside] if aside else events
+        self.sink.deliver(run, taken, through)
         # Back, when the sink noticed that it has lost something.
         task.delivered = self.sink.position(run, through)
         moved = self._cursors.move(self.sink.name, run, task.delivered)

@@ -33,7 +33,7 @@ def fold(events: Iterable[Event], state: RunState | None = None, *, over_holes: 
 
     """
     state = RunState() if state is None else state
-    newest = None
+    newest = reported = None
     for event in events:
         sequence = event.sequence
         if sequence <= state.sequence:
@@ -45,9 +45,20 @@ def fold(events: Iterable[Event], state: RunState | None = None, *, over_holes: 
         state.sequence = sequence
         newest = event
         kind = event.WhichOneof("kind")
+        if kind == "step_reported":
+            # Nearly all events of a run are reports of steps, and of several only the last is seen.
+            reported = event
+            if not state.losses.passes_over():
+                state.losses.add(_loss(event))
+            continue
+        if reported is not None:
+            _step_reported(state, reported)
+            reported = None
         # A kind that a newer trainer knows is counted and otherwise ignored.
         if kind is not None:
             _APPLY[kind](state, event, getattr(event, kind))
+    if reported is not None:
+        _step_reported(state, reported)
     if newest is not None:
         state.last_event_seconds = _seconds(newest)
     return state
@@ -90,11 +101,17 @@ def _run_started(state: RunState, event: Event, kind: Any) -> None:
     state.after, state.artifact_epoch = {}, 0
 
 
-def _step_reported(state: RunState, event: Event, kind: Any) -> None:
+def _loss(event: Event) -> Point:
+    return Point(event.step, event.epoch, event.step_reported.loss)
+
+
+def _step_reported(state: RunState, event: Event) -> None:
+    """Takes over the newest report; which points the curve keeps has been seen to."""
+    kind = event.step_reported
     state.epoch, state.batch, state.step = event.epoch, kind.batch, event.step
     state.train_loss, state.learning_rate = kind.loss, kind.learning_rate
     state.items_per_second = kind.items_per_second
-    state.losses.add(Point(event.step, event.epoch, kind.loss))
+    state.losses.last = _loss(event)
 
 
 def _evaluation_reported(state: RunState, event: Event, kind: Any) -> None:
@@ -165,7 +182,6 @@ def _warn(state: RunState, text: str) -> None:
 
 _APPLY: Mapping[str, Callable[[RunState, Event, Any], None]] = {
     "run_started": _run_started,
-    "step_reported": _step_reported,
     "evaluation_reported": _evaluation_reported,
     "epoch_ended": _epoch_ended,
     "checkpoint_saved": _checkpoint_saved,

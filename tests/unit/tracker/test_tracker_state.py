@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.tracker_events import NDCG, epoch, numbered, whole_run
 from tunevane.api.type.v1.event_pb2 import Event, RunEnded, RunStarted, StepReported
 from tunevane_tracker.curve import LIMIT
-from tunevane_tracker.fold import LAST_SECOND, fold
+from tunevane_tracker.fold import LAST_SECOND, apply, fold
 from tunevane_tracker.state import RunState
 
 RUN = whole_run(epochs=3)
@@ -104,3 +104,17 @@ def test_a_long_run_keeps_few_points_and_its_newest() -> None:
     assert len(points) <= LIMIT + 1
     assert points[-1].value == total
     assert [point.step for point in points] == sorted({point.step for point in points})
+
+
+def test_the_points_that_a_curve_keeps_do_not_depend_on_how_events_came() -> None:
+    total = 3 * LIMIT + 1
+    steps = [
+        Event(epoch=1, step=step, step_reported=StepReported(batch=step, loss=1.0 / step))
+        for step in range(1, total + 1)
+    ]
+    events = numbered([*steps[:5000], Event(epoch=1), *steps[5000:]])
+    alone = RunState()
+    for event in events:
+        apply(alone, event)
+    assert fold(events[3000:], fold(events[:3000])) == alone == fold(events)
+    assert alone.losses.last == (total, 1, 1.0 / total)
