@@ -12,7 +12,6 @@ from tunevane.callback.base import (
     Callback,
     Decides,
     Decision,
-    KnowsNoise,
     Measurements,
     Measures,
     Notice,
@@ -85,11 +84,6 @@ class Schedule:
         """Lists the full names of the retrieval metrics that decisions depend on, each once, by callback key."""
         names = [self._metric_of[callback.key] for callback in self.deciders]
         return [name for name in dict.fromkeys(names) if name not in self.losses]
-
-    @property
-    def needs_queries(self) -> bool:
-        """Tells whether a decision depends on values by query."""
-        return any(isinstance(callback, KnowsNoise) and callback.confidence is not None for callback in self.deciders)
 
     def decide(
         self, states: States, epoch: int, measured: Mapping[str, float]
