@@ -15,6 +15,7 @@ from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import event_pb2
 from tunevane.errors import TunevaneError
 from tunevane_trainer import history
+from tunevane_trainer.collection import collect
 from tunevane_trainer.launch.port import Assignment, Launcher, Worker
 from tunevane_trainer.observe import TrainerMetrics
 from tunevane_trainer.runs import Runs, log_line, now
@@ -178,12 +179,7 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     def _collect(self) -> None:
-        """Removes blobs that nothing refers to and nobody has touched for a while."""
-        kept = self._runs.store.pinned()
-        oldest = time.time() - self._grace_seconds
-        for digest, _, used in list(self._runs.blobs.digests()):
-            if digest not in kept and used < oldest:
-                self._runs.blobs.delete(digest)
+        collect(self._runs.blobs, self._runs.store.pinned(), time.time() - self._grace_seconds)
 
     async def close(self) -> None:
         """Asks the workers to stop; their runs go on when the service is started again."""

@@ -201,6 +201,15 @@ class BlobStore:
         """Removes a blob; has no effect where there is none."""
         self._place(digest).unlink(missing_ok=True)
 
+    def delete_unused(self, digest: str, since: float) -> bool:
+        """Removes a blob unless it was used after a moment, and tells whether it did; looks once more before."""
+        place = self._place(digest)
+        with suppress(FileNotFoundError):
+            if place.stat().st_mtime < since:
+                place.unlink()
+                return True
+        return False
+
     def digests(self) -> Iterator[tuple[str, int, float]]:
         """Lists digest, size in bytes, and last use in seconds since the epoch of all blobs."""
         for folder in self.root.iterdir():
