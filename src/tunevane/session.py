@@ -16,6 +16,8 @@ from tunevane.api.type.v1 import blob_pb2, component_pb2, evaluation_pb2
 from tunevane.callback.base import Callback
 from tunevane.callback.components import component, to_component
 from tunevane.client.connection import Connection
+from tunevane.client.display import out
+from tunevane.client.models import ModelDescription, descriptions, models_table
 from tunevane.client.run import Run
 from tunevane.core import bundles, names, specs
 from tunevane.errors import (
@@ -348,6 +350,23 @@ def _components(kind: trainer_service_pb2.ComponentKind.ValueType, target: str |
 def list_models(*, target: str | None = None) -> list[ComponentInfo]:
     """Lists the models that runs can name."""
     return _components(trainer_service_pb2.COMPONENT_KIND_MODEL, target)
+
+
+def describe_models(task: str | None = None, *, target: str | None = None) -> list[ModelDescription]:
+    """Shows the models that runs can name in a table, and returns what it shows.
+
+    Args:
+        task: Only those for `text-to-text`, `image-to-image` or `text-to-image`; None shows all.
+        target: Address of a trainer service; None as in `connect`.
+
+    Raises:
+        InvalidRequestError: No model is for this task; lists the tasks.
+
+    """
+    request = trainer_service_pb2.ListComponentsRequest(kind=trainer_service_pb2.COMPONENT_KIND_MODEL)
+    found = descriptions(_current(target).trainer.ListComponents(request).components, task)
+    out().print(models_table(found))
+    return found
 
 
 def list_losses(*, target: str | None = None) -> list[ComponentInfo]:

@@ -116,10 +116,11 @@ def components() -> list[wire.ComponentInfo]:
 
     # Any: what an entry point loads has no type before it is looked at.
     losses: dict[str, Any] = plugins.load_all("losses")
-    found = [
-        info(wire.COMPONENT_KIND_MODEL, name, models.find(name).summary, models.find(name).options)
-        for name in plugins.names("models")
-    ]
+    found = []
+    for name in plugins.names("models"):
+        model = models.find(name)
+        found.append(info(wire.COMPONENT_KIND_MODEL, name, model.summary, model.options))
+        found[-1].task, found[-1].dimensions = model.task, model.dim or 0
     found += [info(wire.COMPONENT_KIND_LOSS, name, loss.summary, loss.options) for name, loss in losses.items()]
     found += [info(wire.COMPONENT_KIND_OPTIMIZER, name, first_line(cls), cls) for name, cls in OPTIMIZERS.items()]
     for name, callback in plugins.load_all("callbacks").items():
