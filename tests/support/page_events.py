@@ -71,6 +71,11 @@ def values(epoch: int, names: Sequence[str] = tuple(BEFORE), gain: float = 1.0) 
     return {f"minilm_{name}": round(BEFORE.get(name, 0.3) * (1 + grown * 5), 6) for name in names}
 
 
+def best_epoch(names: Sequence[str], gain: float, until: int = len(GAINS)) -> int:
+    """Returns the epoch with the highest reciprocal rank among the first."""
+    return max(range(1, until + 1), key=lambda number: values(number, names, gain).get(MRR, 0.0))
+
+
 def measured(stage: int, epoch: int, found: Mapping[str, float], examples: bytes = b"", sure: bool = True) -> Event:
     """Makes the event of metrics, with intervals unless they describe the model before fine-tuning."""
     before = values(0, [name.removeprefix("minilm_") for name in found])
@@ -128,7 +133,7 @@ def start(epochs: int = 8, names: Sequence[str] = tuple(BEFORE), pictures: bool 
 
 
 def epoch(number: int, names: Sequence[str] = tuple(BEFORE), gain: float = 1.0, sure: bool = True) -> list[Event]:
-    """Trains, measures and decides; epoch 4 is the best and training stops after epoch 6."""
+    """Trains, measures and decides; with a gain epoch 4 is the best, and training stops after epoch 6."""
     steps = [
         Event(
             epoch=number,
@@ -144,9 +149,10 @@ def epoch(number: int, names: Sequence[str] = tuple(BEFORE), gain: float = 1.0, 
     ]
     found = values(number, names, gain)
     value = found.get(MRR)
-    best = number <= 4
+    best = best_epoch(names, gain, number) == number
     stops = VERDICT_STOP if number == 6 else VERDICT_IMPROVED if best else VERDICT_NOT_IMPROVED
-    previous = "-inf" if number == 1 else f"{values(number - 1, names, gain).get(MRR, 0):.3f}"
+    held = 0 if number == 1 else best_epoch(names, gain, number - 1)
+    previous = f"{values(held, names, gain).get(MRR, 0):.3f}" if held else "-inf"
     words = f"Model improved from {previous} to {value or 0:.3f}!" if best else "Model did not improve"
     decided = [
         DecisionMade(
@@ -180,11 +186,11 @@ def end(
 ) -> list[Event]:
     """Measures what the user gets, and hands it over."""
     return [
-        log("The artifact holds the weights of epoch 4, the best of 6"),
-        measured(STAGE_AFTER, 6, values(4, names, gain), examples(1, pictures=pictures), sure),
+        log(f"The artifact holds the weights of epoch {best_epoch(names, gain)}, the best of 6"),
+        measured(STAGE_AFTER, 6, values(best_epoch(names, gain), names, gain), examples(1, pictures=pictures), sure),
         log("3 of 800 queries have no relevant document in the index and score 0", SEVERITY_WARNING),
         log("Finished 🚀"),
-        Event(epoch=6, run_ended=RunEnded(artifact_epoch=4)),
+        Event(epoch=6, run_ended=RunEnded(artifact_epoch=best_epoch(names, gain))),
     ]
 
 

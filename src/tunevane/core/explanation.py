@@ -90,7 +90,11 @@ def why_kept(decisions: Sequence[Conclusion], epochs: int, artifact_epoch: int =
     if switch.epoch != epoch:
         # A later look at all epochs changed the order: the callback's own sentence says how.
         return sentence + switch.reason[:1].lower() + switch.reason[1:]
-    sentence += _rise(switch, _held_before(switch, decisions), named)
+    held = _held_before(switch, decisions)
+    if held is None and switch.value is not None:
+        sentence += f"{named(switch.monitor)} was {_texts(switch.value)[0]} there"
+    else:
+        sentence += _rise(switch, held, named)
     later = epochs - epoch
     if later == 1:
         sentence += f"; epoch {epochs} was no better"
