@@ -203,7 +203,9 @@ def _model(model: str | Path, options: Mapping[str, object], connection: Connect
         from tunevane.nn.models import folder_bundle
 
         return component("sentence-transformers", options, {"folder": folder_bundle(path, connection.store)})
-    return component(str(model), options)
+    from tunevane.nn.models import with_folders
+
+    return component(str(model), *with_folders(options, connection.store))
 
 
 class _Attacher:

@@ -159,8 +159,6 @@ def _build_two_towers(options: object, folders: Folders, store: BlobStore | None
     dims: dict[str, int | None] = {}
     for tower in TOWERS:
         info = find(getattr(options, tower))
-        if info.needs_files and tower not in folders:
-            raise InvalidRequestError([Problem(f"model.{tower}", f"'{info.name}' needs the files of a folder")])
         own: object = specs.build(info.options, getattr(options, f"{tower}_options"), f"model.{tower}_options")
         model = info.build(own, {"folder": folders[tower]} if tower in folders else {}, store)
         if isinstance(own, TuningOptions):

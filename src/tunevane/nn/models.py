@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tunevane import plugins
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["ModelInfo", "build", "check", "find", "folder_bundle", "plain_model"]
+__all__ = ["ModelInfo", "build", "check", "find", "folder_bundle", "plain_model", "with_folders"]
 
 TOWERS: dict[str, Literal["text", "image"]] = {
     "text": "text",
@@ -133,9 +134,44 @@ def check(component: component_pb2.Component, field: str) -> object:
         raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("model", component.name, known))])
     info = find(component.name)
     options: object = specs.build(info.options, options_of(component), field)
-    if info.needs_files and "folder" not in component.attachments:
-        raise InvalidRequestError([Problem(f"{field}.folder", f"'{component.name}' needs the files of a folder")])
+    needed = {"folder": component.name} if info.needs_files else {}
+    for tower in ("text", "image"):
+        inner = getattr(options, tower, None)
+        if isinstance(inner, str) and inner in known and find(inner).needs_files:
+            needed[tower] = inner
+    missing = [
+        Problem(f"{field}.{name}", f"'{inner}' needs the files of a folder")
+        for name, inner in needed.items()
+        if name not in component.attachments
+    ]
+    if missing:
+        raise InvalidRequestError(missing)
     return options
+
+
+def with_folders(
+    options: Mapping[str, object], store: BlobStore
+) -> tuple[dict[str, object], dict[str, blob_pb2.Bundle]]:
+    """Replaces folders that are given as towers by the name of the model that opens them, and their files.
+
+    Args:
+        options: Options of a model as a person gives them: a tower is a registered name or the path of a folder.
+        store: Where the files go.
+
+    Returns:
+        The options, and the files by tower.
+
+    Raises:
+        InvalidRequestError: A folder is not accepted.
+
+    """
+    plain, files = dict(options), {}
+    for tower in ("text", "image"):
+        given = options.get(tower)
+        if isinstance(given, str | Path) and Path(given).expanduser().is_dir():
+            plain[tower] = "sentence-transformers"
+            files[tower] = folder_bundle(Path(given).expanduser(), store)
+    return plain, files
 
 
 def build(component: component_pb2.Component, store: BlobStore | None = None) -> SentenceTransformer:

@@ -203,7 +203,16 @@ def test_a_tower_must_read_what_it_is_for() -> None:
     with pytest.raises(InvalidRequestError, match="'efficientnet-lite0' reads image, and not texts"):
         models.build(component("two-towers", {"output_dim": 8, "text": "efficientnet-lite0", "image": "minilm"}))
     with pytest.raises(InvalidRequestError, match=r"model\.image: 'sentence-transformers' needs the files of a folder"):
-        models.build(component("two-towers", {"output_dim": 8, "image": "sentence-transformers"}))
+        models.check(component("two-towers", {"output_dim": 8, "image": "sentence-transformers"}), "model")
+
+
+def test_towers_may_be_folders(tmp_path: Path, store: BlobStore) -> None:
+    given = {"text": "minilm", "text_options": {"layers": 1}, "image": vit(tmp_path / "vit"), "output_dim": 12}
+    model = models.build(component("two-towers", *models.with_folders(given, store)), store)
+    assert model.encode(list(IMAGES[:1])).shape == model.encode(TEXTS[:1]).shape == (1, 12)
+    uneven = {**given, "output_dim": None}
+    with pytest.raises(InvalidRequestError, match=r"the two towers have 384 \(text\) and 32 \(image\) dimensions"):
+        models.build(component("two-towers", *models.with_folders(uneven, store)), store)
 
 
 @pytest.mark.parametrize(
