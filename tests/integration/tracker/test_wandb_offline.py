@@ -142,6 +142,7 @@ def test_without_the_package_a_line_says_so(tmp_path: Path, monkeypatch: pytest.
     assert 'tunevane_tracker_wandb_mode{mode="off"} 1.0' in metrics
 
 
+@pytest.mark.nightly
 def test_a_run_that_was_left_gives_its_process_to_one_that_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ def test_an_upload_that_the_server_ended_silently_is_noticed_at_the_end(tmp_path
     assert steps(server) == STEPS
 
 
+@pytest.mark.nightly
 def test_an_event_that_the_server_never_takes_is_put_aside_and_the_others_arrive(tmp_path: Path) -> None:
     run = [*with_examples(whole_run(1))]
     options = {**CONFIG, "callbacks": [{"name": "wandb-logger", "options": {"log_zero_shot": False}}]}
