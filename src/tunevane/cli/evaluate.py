@@ -41,6 +41,7 @@ def evaluate(
 ) -> None:
     """Measure how well a model retrieves, once, without a run."""
     import tunevane.evaluation as evaluations
+    from tunevane.core import numbers
 
     with _progress() as on_progress:
         found = evaluations.evaluate(
@@ -70,7 +71,9 @@ def evaluate(
             }
         )
         return
-    print_rows(["metric", "value"], [[name, f"{value:.5f}"] for name, value in found.metrics.items()], right={"value"})
+    places = numbers.decimals(found.metrics.values())
+    rows = [[name, numbers.fixed(value, places)] for name, value in found.metrics.items()]
+    print_rows(["metric", "value"], rows, right={"value"})
     typer.echo(f"{found.query_count:,} queries, {found.document_count:,} documents", err=True)
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -201,20 +201,19 @@ def metrics(
 ) -> None:
     """Show retrieval metrics before and after fine-tuning."""
     from tunevane import session
+    from tunevane.core import numbers
 
     run = session.get_run(name, target=target)
     if output is Output.JSON:
         print_json(run.metrics(live=live))
     elif live:
         measured = run.metrics(live=True)
-        rows = [[key, _figure(measured["before"].get(key)), _figure(value)] for key, value in measured["after"].items()]
+        before, after = measured["before"], measured["after"]
+        written = numbers.column([(before.get(key), value) for key, value in after.items()])
+        rows = [[key, *both[:2]] for key, both in zip(after, written, strict=True)]
         print_rows(["metric", "before", "now"], rows, right={"before", "now"})
     else:
         run.display_metrics()
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.5f}"
 
 
 @app.command()
@@ -250,6 +249,7 @@ def compare(
 ) -> None:
     """Show the metrics of several runs side by side: after fine-tuning, or the last epoch of those that go on."""
     from tunevane import session
+    from tunevane.core import numbers
 
     runs = [session.get_run(name, target=target) for name in dict.fromkeys(names)]
     measured = {run.name: run.metrics(live=True) for run in runs}
@@ -261,7 +261,9 @@ def compare(
     if not wanted:
         have = ", ".join(found) or "nothing yet"
         raise typer.BadParameter(f"none of these runs measured that; they measured: {have}")
-    rows = [[key, *(_figure(measured[run.name]["after"].get(key)) for run in runs)] for key in wanted]
+    values = [[measured[run.name]["after"].get(key) for run in runs] for key in wanted]
+    places = numbers.decimals(value for row in values for value in row)
+    rows = [[key, *(numbers.fixed(value, places) for value in row)] for key, row in zip(wanted, values, strict=True)]
     print_rows(["metric", *measured], rows, right=set(measured))
 
 
