@@ -115,7 +115,7 @@ def test_any_schedule_of_faults_loses_and_doubles_nothing(
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(4, 100))
+@pytest.mark.parametrize("seed", range(4, 104))
 def test_any_of_many_schedules_of_faults_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

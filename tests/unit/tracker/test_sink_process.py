@@ -1,4 +1,4 @@
-"""A sink's process answers in order, may speak up by itself, and is known to be dead when it is."""
+"""A sink's process gets events in parts, answers in order, may speak up by itself, and is known to be dead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support.tracker_events import whole_run
 from support.waits import eventually
+from tunevane_tracker.sinks.hosted import parts
 from tunevane_tracker.sinks.process import ChildDiedError, ChildProcess
 
 CODE = """
@@ -29,6 +31,15 @@ def make(answers):
 
 serve(make)
 """
+
+
+def test_events_go_in_parts_of_limited_size_and_one_by_one_when_asked() -> None:
+    events = whole_run(3)
+    assert [part for each in parts(events, 200) for part in each] == events
+    assert all(sum(event.ByteSize() for event in each) <= 200 for each in parts(events, 200))
+    assert len(list(parts(events, 200))) < len(events)
+    assert [len(each) for each in parts(events, 1)] == [1] * len(events)
+    assert list(parts([], 200)) == []
 
 
 def start(folder: Path, heard: list[dict[str, object]]) -> ChildProcess:

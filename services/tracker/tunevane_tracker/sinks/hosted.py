@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from tunevane.api.type.v1.event_pb2 import Event
@@ -14,6 +14,23 @@ from tunevane_tracker.journal import TrackedRun
 from tunevane_tracker.sinks.context import SinkContext
 from tunevane_tracker.sinks.port import SinkDiedError, SinkUnavailableError
 from tunevane_tracker.sinks.process import ChildDiedError, ChildProcess
+
+PART_BYTES = 4 * 1024 * 1024
+"""Events go to the process in messages of about this size."""
+
+
+def parts(events: Sequence[Event], limit_bytes: int) -> Iterator[list[Event]]:
+    """Splits events into parts of at most `limit_bytes`, each with one event at least."""
+    part: list[Event] = []
+    size_bytes = 0
+    for event in events:
+        if part and size_bytes + event.ByteSize() > limit_bytes:
+            yield part
+            part, size_bytes = [], 0
+        part.append(event)
+        size_bytes += event.ByteSize()
+    if part:
+        yield part
 
 
 class HostedSink:
@@ -68,9 +85,7 @@ class HostedSink:
             # Something is missing where it writes: the next call begins there.
             return
         new = [event for event in events if event.sequence > position]
-        size = 1 if run.uid in self._careful else len(new) or 1
-        for begin in range(0, len(new), size):
-            part = new[begin : begin + size]
+        for part in parts(new, 1 if run.uid in self._careful else PART_BYTES):
             encoded = [base64.b64encode(event.SerializeToString()).decode() for event in part]
             guilty = part[0].sequence if len(part) == 1 else 0
             self._ask(run, guilty, {"op": "write", "run": asdict(run), "events": encoded})
