@@ -9,6 +9,7 @@ from tunevane import plugins
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import component_pb2, evaluation_pb2
 from tunevane.callback import Callback, EvaluationCallback, WiSEFTCallback, compatibility
+from tunevane.callback.base import Measures, MeasuresModel
 from tunevane.callback.components import attempt, options_of
 from tunevane.core import bundles, specs
 from tunevane.errors import InvalidRequestError, Problem
@@ -110,6 +111,12 @@ def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
     for position, callback in enumerate(built):
         if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not evaluations and None not in built:
             yield Problem(f"callbacks[{position}].alpha", "'sweep' needs an EvaluationCallback to choose by; add one")
+    measurers: list[tuple[int, Measures]] = [(n, each) for n, each in enumerate(built) if isinstance(each, Measures)]
+    for position, measurer in measurers:
+        if not isinstance(measurer, EvaluationCallback | MeasuresModel):
+            yield Problem(
+                f"callbacks[{position}]", f"'{measurer.key}' announces metrics; give its class a method measure(model)"
+            )
     for position, evaluation in evaluations:
         yield from _towers(spec.model.name, evaluation, f"callbacks[{position}]")
 

@@ -135,6 +135,19 @@ class Measures(Protocol):
 
 
 @runtime_checkable
+class MeasuresModel(Measures, Protocol):
+    """Gives metrics by looking at the model itself, in the process that trains it."""
+
+    def measure(self, model: object) -> Mapping[str, float]:
+        """Measures the model, a `SentenceTransformer` in evaluation mode, before training, at epoch ends, and after.
+
+        Returns:
+            Finite values, under exactly the names that `measured` announces.
+
+        """
+
+
+@runtime_checkable
 class Decides(Protocol):
     """Draws a conclusion at each epoch end."""
 

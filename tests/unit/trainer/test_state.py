@@ -24,7 +24,8 @@ def stepped(steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 def test_an_optimizer_comes_back_to_the_bit_in_few_files(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
     _, optimizer = stepped(3)
-    progress = Progress(2, 6, 1, False, {"early": {"best": 0.5}}, Within([0.1, float("nan")], {"cpu": "00ff"}))
+    within = Within([0.1, float("nan")], {"cpu": "00ff"})
+    progress = Progress(2, 6, 1, False, {"early": {"best": 0.5}}, {"2": {"norm": 1.5}}, within)
     bundle = state.save(progress, *state.of(optimizer), store)
     assert len(bundle.files) == 4
     _, fresh = stepped(0)

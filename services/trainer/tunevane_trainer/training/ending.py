@@ -13,7 +13,7 @@ from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
 from tunevane.nn import checkpoint, folders, models
 from tunevane.nn.blend import blend
-from tunevane_trainer.training import sweep
+from tunevane_trainer.training import own, sweep
 from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.committed import Committed
 from tunevane_trainer.training.files import Files
@@ -55,7 +55,7 @@ class Ending:
         moment = Moment(progress.epoch, progress.step)
         weights = self._refine(trainer, weights, moment)
         if self.committed.after is None:
-            self._measure(weights, moment)
+            self._measure(trainer, weights, moment)
         self.reporter.log("Building the artifact ...")
         artifact = self._artifact(trainer)
         self.reporter.log("Pushing artifact ...")
@@ -65,15 +65,16 @@ class Ending:
         ended = event_pb2.RunEnded(artifact=artifact, artifact_epoch=epoch)
         self.files.commit([log_event("Finished 🚀"), event_pb2.Event(run_ended=ended)])
 
-    def _measure(self, weights: blob_pb2.Bundle, moment: Moment) -> None:
+    def _measure(self, trainer: Trainer, weights: blob_pb2.Bundle, moment: Moment) -> None:
         """Measures what the user gets, and records it with what the log says about it in one step."""
         measured = self.meter.measure(weights, moment)
+        measured.values |= own.values(self.schedule, self.meter.model_name, trainer.model)
         events = [log_event("Done ✨"), log_event(self._took(), event_pb2.SEVERITY_DEBUG)]
         before = self.committed.before or {}
         for name, value in measured.values.items():
             earlier = f"{before[name]:.5f}" if name in before else "unknown"
             events.append(log_event(f"Metric: '{name}' before fine-tuning:  {earlier} after fine-tuning: {value:.5f}"))
-        if self.meter.evaluations:
+        if self.schedule.measurers:
             events.insert(0, measured.event(event_pb2.STAGE_AFTER, self.files.store, self.against))
         self.files.commit(events)
 

@@ -12,7 +12,7 @@ from tunevane.callback.events import decision_event
 from tunevane.callback.schedule import Schedule, States
 from tunevane.nn import checkpoint
 from tunevane.nn.snapshot import Snapshots
-from tunevane_trainer.training import state
+from tunevane_trainer.training import own, state
 from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.background import Background
 from tunevane_trainer.training.committed import Committed, losses
@@ -93,6 +93,7 @@ class AtOnce:
         parts, step = self._parts, trainer.reporter.step
         weights = checkpoint.save(trainer.model.state_dict(), parts.files.store)
         measured = parts.meter.measure(weights, Moment(epoch, step))
+        measured.values |= own.values(parts.schedule, parts.meter.model_name, trainer.model)
         states, stopped, concluded = _conclude(parts, self._progress.callbacks, epoch, losses(ended), measured)
         self._progress = Progress(epoch, step, epoch, stopped, states)
         training_state = state.save(self._progress, *state.of(trainer.optimizer), parts.files.store)
@@ -131,6 +132,7 @@ class WhileTraining:
         self._lag = lag
         self._weights, self._optimizer = Snapshots(), Snapshots()
         self._states: dict[int, States] = {progress.decided: progress.callbacks}
+        self._own = {int(epoch): values for epoch, values in progress.own.items()}
         self._background = Background(
             lag, self._measure, self._decide, Decided(progress.decided, progress.stopped), parts.stopping
         )
@@ -154,7 +156,9 @@ class WhileTraining:
         remembered = self._optimizer.take(tensors)
         # What training may know, even where more has been decided: a restored run is where this one is.
         applied = max(epoch - 1 - self._lag, self._progress.decided)
-        self._progress = Progress(epoch, moment.step, applied, callbacks=self._states[applied])
+        self._own[epoch] = own.values(parts.schedule, parts.meter.model_name, trainer.model)
+        undecided = {str(number): values for number, values in self._own.items() if number > applied}
+        self._progress = Progress(epoch, moment.step, applied, callbacks=self._states[applied], own=undecided)
         progress = self._progress
         parts.committed.losses[epoch], parts.committed.steps[epoch] = losses(ended), moment.step
 
@@ -189,6 +193,7 @@ class WhileTraining:
     def _measure(self, epoch: int, weights: blob_pb2.Bundle) -> Measured:
         committed = self._parts.committed
         measured = self._parts.meter.measure(weights, Moment(epoch, committed.steps[epoch], self._not_wanted))
+        measured.values |= self._own.get(epoch, {})
         if epoch in committed.decided:
             # What was recorded is what was decided on.
             measured = replace(measured, values=committed.metrics.get(epoch, {}))

@@ -74,6 +74,8 @@ class Meter:
         self._run = run
         self._model = run.spec.model
         self._thumbnails = Thumbnails(store)
+        self.model_name = run.spec.model.name
+        """What the names of metrics begin with."""
         self.evaluations = evaluations
         """The evaluations of the run."""
         self.lag = max((callback.lag for callback, _ in evaluations), default=0)

@@ -47,6 +47,9 @@ class Progress:
     callbacks: Mapping[str, State] = field(default_factory=dict)
     """What every decider remembers after the epoch `decided`, by key."""
 
+    own: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What callbacks measured themselves, by epoch: of those after `decided`."""
+
     within: Within | None = None
     """Set where a worker was asked to stop within the epoch after `epoch`."""
 
@@ -75,6 +78,7 @@ def save(
         "decided": progress.decided,
         "stopped": progress.stopped,
         "callbacks": progress.callbacks,
+        "own": progress.own,
         "within": None if progress.within is None else asdict(progress.within),
         "optimizer_numbers": dict(numbers),
     }
@@ -91,7 +95,9 @@ def load(bundle: blob_pb2.Bundle, optimizer: torch.optim.Optimizer, store: BlobS
         state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, torch.Tensor) else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     within = None if about["within"] is None else Within(**about["within"])
-    return Progress(about["epoch"], about["step"], about["decided"], about["stopped"], about["callbacks"], within)
+    return Progress(
+        about["epoch"], about["step"], about["decided"], about["stopped"], about["callbacks"], about["own"], within
+    )
 
 
 def random_state(device: torch.device) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tunevane.nn import checkpoint, device
 from tunevane.rpc.blob_client import BlobClient
 from tunevane.rpc.channel import connect
 from tunevane.storage.blobs import BlobStore
-from tunevane_trainer.training import assembly, committed, state
+from tunevane_trainer.training import assembly, committed, own, state
 from tunevane_trainer.training.against import Against
 from tunevane_trainer.training.ending import Ending
 from tunevane_trainer.training.epochs import AtOnce, EpochEnds, Parts, WhileTraining, save_within
@@ -132,7 +132,7 @@ class Worker:
             batches_per_epoch=trainer.batches_per_epoch,
         )
         self._reporter.commit([event_pb2.Event(run_started=started)])
-        self._before(pretrained)
+        self._before(trainer, pretrained)
         self._schedule.notify("on_fit_begin")
         try:
             progress = self._epochs(trainer, progress)
@@ -159,10 +159,12 @@ class Worker:
         self._reporter.log(f"Resuming after {where}")
         return progress
 
-    def _before(self, pretrained: blob_pb2.Bundle) -> None:
-        if self._committed.before is not None or not self._meter.evaluations:
+    def _before(self, trainer: Trainer, pretrained: blob_pb2.Bundle) -> None:
+        # A run that was resumed at an epoch's end has measured this; the model is no more what it was.
+        if self._committed.before is not None or not self._schedule.measurers:
             return
         measured = self._meter.measure(pretrained, Moment(0, 0))
+        measured.values |= own.values(self._schedule, self._meter.model_name, trainer.model)
         self._against = Against(lambda: measured.per_query)
         warnings = [log_event(warning, event_pb2.SEVERITY_WARNING) for warning in measured.warnings]
         self._files.commit([measured.event(event_pb2.STAGE_BEFORE, self._store), *warnings])
