@@ -16,31 +16,12 @@ import pytest
 
 import tunevane
 from support.stack import EDGE, EVALUATOR, TRACKER, WORKER, kill, local_services
+from support.words import INDEX, QUERIES, WORDS
 from tunevane.api.type.v1 import event_pb2
 from tunevane.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WandBLogger, WiSEFTCallback
 from tunevane.errors import AlreadyExistsError, DataFormatError, InvalidRequestError, NotFoundError, RunFailedError
 from tunevane.local.stack import Stack
 
-WORDS = {
-    "Katze": "cat",
-    "Hund": "dog",
-    "Haus": "house",
-    "Auto": "car",
-    "Baum": "tree",
-    "Fluss": "river",
-    "Berg": "mountain",
-    "Buch": "book",
-    "Telefon": "phone",
-    "Stuhl": "chair",
-    "Tisch": "table",
-    "Fenster": "window",
-    "Tür": "door",
-    "Blume": "flower",
-    "Vogel": "bird",
-    "Fisch": "fish",
-}
-QUERIES = [{"id": f"q-{e}", "text": f"ein {g}", "label": e} for g, e in WORDS.items()]
-INDEX = [{"id": f"d-{e}", "text": e, "label": e} for e in WORDS.values()]
 TRAIN = [{"query": g, "document": e} for g, e in WORDS.items()] * 16
 
 

@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 import tunevane
 from support.stack import local_services
+from support.words import INDEX, QUERIES, WORDS
 from tunevane.api.tracker.v1 import tracker_service_pb2, tracker_service_pb2_grpc
 from tunevane.callback import (
     BestModelCheckpoint,
@@ -28,22 +29,6 @@ from tunevane.errors import InvalidRequestError, PreconditionError
 from tunevane.local.stack import Stack
 from tunevane.rpc.channel import connect
 
-WORDS = {
-    "Katze": "cat",
-    "Hund": "dog",
-    "Haus": "house",
-    "Auto": "car",
-    "Baum": "tree",
-    "Fluss": "river",
-    "Berg": "mountain",
-    "Buch": "book",
-    "Tisch": "table",
-    "Fenster": "window",
-    "Vogel": "bird",
-    "Fisch": "fish",
-}
-QUERIES = [{"id": f"q-{e}", "text": f"ein {g}", "label": e} for g, e in WORDS.items()]
-INDEX = [{"id": f"d-{e}", "text": e, "label": e} for e in WORDS.values()]
 PAIRS = list(WORDS.items())
 
 

@@ -9,29 +9,10 @@ from tempfile import mkdtemp
 
 import tunevane
 from support.models import tiny
+from support.words import INDEX, QUERIES, WORDS
 from tunevane.callback import BestModelCheckpoint, EvaluationCallback
 from tunevane.callback.base import Callback
 
-WORDS = {
-    "Katze": "cat",
-    "Hund": "dog",
-    "Haus": "house",
-    "Auto": "car",
-    "Baum": "tree",
-    "Fluss": "river",
-    "Berg": "mountain",
-    "Buch": "book",
-    "Telefon": "phone",
-    "Stuhl": "chair",
-    "Tisch": "table",
-    "Fenster": "window",
-    "Tür": "door",
-    "Blume": "flower",
-    "Vogel": "bird",
-    "Fisch": "fish",
-}
-QUERIES = [{"id": f"q-{e}", "text": f"ein {g}", "label": e} for g, e in WORDS.items()]
-INDEX = [{"id": f"d-{e}", "text": e, "label": e} for e in WORDS.values()]
 TRAIN = [{"query": g, "document": e} for g, e in WORDS.items()] * 8
 METRIC = "sentence-transformers_reciprocal_rank"
 
