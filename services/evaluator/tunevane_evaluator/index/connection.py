@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ WAKE_SECONDS = 0.2
 """How often a call that waits asks whether it is still wanted."""
 
 DROP_SECONDS = 10.0
-HURRIED_DROP_SECONDS = 0.3
+HURRIED_DROP_SECONDS = 0.5
 """How long to wait for a collection to go, also when nobody wants the evaluation any more."""
 
 OLDEST = (1, 10)
@@ -133,10 +134,11 @@ class QdrantConnection:
         # Any: types-grpcio cannot tell what a method without serializers takes.
         self.upsert: Any = self._channel.unary_unary("/qdrant.Points/Upsert")
         self.query: Any = self._channel.unary_unary("/qdrant.Points/QueryBatch")
-        self._leftovers: set[str] = set()
+        self._leftovers: dict[str, Any] = {}
 
     def close(self) -> None:
-        """Closes the channel."""
+        """Closes the channel, when what was to be dropped is gone."""
+        self.drop_leftovers(HURRIED_DROP_SECONDS)
         self._channel.close()
 
     def send(self, method: Any, request: Any, timeout: float = TIMEOUT_SECONDS) -> Any:
@@ -213,32 +215,43 @@ class QdrantConnection:
             )
         return version
 
-    def drop(self, name: str, *, hurried: bool = False) -> None:
-        """Removes a collection, now or, where the server is away, before the next one is made.
+    def drop(self, name: str, *, after: Any = None, hurried: bool = False) -> None:
+        """Removes a collection, or, where the server is away, leaves that to `drop_leftovers`.
 
         Args:
             name: Which.
-            hurried: Whether to wait a moment only.
+            after: The call that makes it, if that was not waited for.
+            hurried: Whether the evaluation was given up: an engine of our own that is busy with it is ended.
 
         """
-        self._leftovers.add(name)
-        self.drop_leftovers(HURRIED_DROP_SECONDS if hurried else DROP_SECONDS)
+        if after is not None:
+            with suppress(grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError):
+                after.result(timeout=HURRIED_DROP_SECONDS if hurried else DROP_SECONDS)
+        self._leftovers[name] = self._delete(name)
+        if hurried:
+            self.drop_leftovers(HURRIED_DROP_SECONDS)
+
+    def _delete(self, name: str) -> Any:
+        return self.send(self.collections.Delete, wire.DeleteCollection(collection_name=name), timeout=30)
 
     def drop_leftovers(self, seconds: float = DROP_SECONDS) -> None:
-        """Removes the collections that could not be removed when their time had come."""
-        for name in sorted(self._leftovers):
-            call = self.send(self.collections.Delete, wire.DeleteCollection(collection_name=name), timeout=30)
-            try:
-                call.result(timeout=seconds)
-            except grpc.FutureTimeoutError:
-                # An engine of our own that is busy with what nobody wants is ended; a server goes on without us.
-                if self._on_stuck is not None:
-                    self._on_stuck()
+        """Sees that the collections whose time has come are gone, and tries again where that failed."""
+        for name, call in sorted(self._leftovers.items(), key=lambda each: each[0]):
+            if not (self._is_gone(call, seconds) or self._is_gone(self._delete(name), seconds)):
                 return
-            except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.NOT_FOUND:
-                    return
-            self._leftovers.discard(name)
+            del self._leftovers[name]
+
+    def _is_gone(self, call: Any, seconds: float) -> bool:
+        try:
+            call.result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            # An engine of our own that is busy with what nobody wants is ended; a server goes on without us.
+            if self._on_stuck is not None:
+                self._on_stuck()
+            return False
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.NOT_FOUND)
+        return True
 
     def sweep(self, now: float, older_than_seconds: float = LEFTOVER_SECONDS) -> list[str]:
         """Drops the collections that dead evaluations left behind, and returns their names."""

@@ -209,7 +209,9 @@ class Points:
         return wire.CountResponse(result=wire.CountResult(count=shard.count(engine.CountRequest(exact=True))))
 
     def query_batch(self, request: Any, context: Any) -> Any:
-        """Searches for several queries at once."""
+        """Searches for several queries at once, unless nobody waits for them any more."""
+        if not context.is_active():
+            context.abort(grpc.StatusCode.CANCELLED, "the caller has left")
         shard = self._shards.get(request.collection_name, context).shard
         queries = [
             engine.QueryRequest(

@@ -27,7 +27,7 @@ QUERIES_IN_FLIGHT = 2
 """Requests of queries: one is answered while the next is on its way."""
 
 FIRST_QUERIES = 32
-SECONDS_PER_REQUEST = 0.25
+SECONDS_PER_REQUEST = 0.4
 """What a request of queries may take, so that a search can be stopped."""
 
 HITS_PER_REQUEST = 200_000
@@ -67,7 +67,8 @@ class QdrantIndex:
         self._euclidean = euclidean
         self._settings = settings
         self._check = check
-        self._in_flight: deque[Any] = deque()  # Any: grpc's futures have no common type
+        self._making: Any = None  # Any: grpc's futures have no common type
+        self._in_flight: deque[Any] = deque()
         self._dimensions = 0
         self._count = 0
         self._points: PointFrames | None = None
@@ -79,11 +80,19 @@ class QdrantIndex:
         self._points, self._dimensions = PointFrames(dimensions), dimensions
         request = collection.creation(self.name, dimensions, self._settings, euclidean=self._euclidean)
         self._connection.drop_leftovers()
-        self._connection.ask(self._connection.collections.Create, request, "making a collection", self._check)
+        # Not waited for: the first documents are encoded meanwhile.
+        self._making = self._connection.send(self._connection.collections.Create, request)
+
+    def _made(self) -> None:
+        """Waits until the collection is there."""
+        if self._making is not None:
+            call, self._making = self._making, None
+            self._connection.settle(call, "making a collection", self._check)
 
     def add(self, ids: Positions, vectors: Floats) -> None:
         """Hands over vectors with their positions."""
         assert self._points is not None
+        self._made()
         before = head(self.name)
         size = max(BYTES_PER_REQUEST // (4 * self._dimensions), 1)
         for start in range(0, len(ids), size):
@@ -98,6 +107,7 @@ class QdrantIndex:
 
     def seal(self, count: int) -> None:
         """Waits until everything is stored, and indexed where settings ask for it."""
+        self._made()
         while self._in_flight:
             self._settle()
         request = wire.CountPoints(collection_name=self.name, exact=True)
@@ -154,11 +164,12 @@ class QdrantIndex:
         return ids, -scores if self._euclidean else scores
 
     def drop(self) -> None:
-        """Removes the collection."""
+        """Removes the collection; does not wait for it, unless somebody gave up in the middle."""
         for call in self._in_flight:
             call.cancel()
         self._in_flight.clear()
-        self._connection.drop(self.name, hurried=self._unwanted())
+        self._connection.drop(self.name, after=self._making, hurried=self._unwanted())
+        self._making = None
 
     def _unwanted(self) -> bool:
         try:

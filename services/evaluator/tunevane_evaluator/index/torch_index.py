@@ -21,7 +21,7 @@ from tunevane_evaluator.index.port import EXACT, Floats, Ids, Positions
 BLOCK = 64
 """Documents whose best score is looked at before each of them is: one pass over the scores instead of a selection."""
 
-SCORES_AT_ONCE = 16_000_000
+SCORES_AT_ONCE = 32_000_000
 """Rough scores held at once: bounds memory."""
 
 NUMBERS_AT_ONCE = 1_000_000
