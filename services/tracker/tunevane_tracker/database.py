@@ -72,8 +72,9 @@ CREATE TABLE IF NOT EXISTS notices (
 )
 """
 
-CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log before they move into the database: 16 MB, moved in one go."""
+CHECKPOINT_PAGES = 16_000
+"""Pages in the write-ahead log before a commit moves them into the database itself: 64 MB. They are moved before
+that, beside the writer."""
 
 
 class DamagedDatabaseError(Exception):

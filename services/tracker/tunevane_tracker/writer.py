@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 
 from tunevane import log
 from tunevane.errors import StorageFullError, TunevaneError, UnavailableError
+from tunevane_tracker.checkpoint import Checkpointer
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ class Writer:
         self._before_commit = before_commit
         self._on_rollback = on_rollback
         self._broken: str | None = None
+        self._checkpointer = Checkpointer(path)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
@@ -96,6 +98,7 @@ class Writer:
         """Writes what was submitted and ends."""
         self._jobs.put(None)
         self._thread.join()
+        self._checkpointer.close()
         self._connection.close()
 
     def _run(self) -> None:
@@ -135,6 +138,7 @@ class Writer:
             future.set_result(result)
         for future, refusal in refused:
             future.set_exception(refusal)
+        self._checkpointer.committed(self._connection, len(group), sum(job.size_bytes for job in group))
 
     def _guarded(self, work: Callable[[sqlite3.Connection], object]) -> object:
         """Runs a work of which nothing is kept when it raises."""

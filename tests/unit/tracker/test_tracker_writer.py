@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunevane.errors import NotFoundError, StorageFullError, UnavailableError
+from tunevane_tracker import checkpoint
 from tunevane_tracker.database import open_database
 from tunevane_tracker.writer import Writer
 
@@ -82,4 +83,17 @@ def test_a_failed_disk_stops_the_writer_until_a_restart(path: Path) -> None:
             writer.submit(work).result(10)
     assert broken == [True]
     assert count(path) == 0
+    writer.close()
+
+
+def test_the_log_stays_short_while_writing_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "BYTES", 1 << 20)
+    writer = Writer(open_database(path, SCHEMA, 1), path, lambda: None)
+    for _ in range(60):
+        pending = [writer.submit(insert(bytes(1 << 18)), size_bytes=1 << 18) for _ in range(4)]
+        for each in pending:
+            each.result(30)
+    # 60 MB went through it; SQLite itself would begin at 64.
+    assert path.with_name("lines.sqlite-wal").stat().st_size < 30 << 20
+    assert count(path) == 240
     writer.close()
