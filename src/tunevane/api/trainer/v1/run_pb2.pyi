@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -153,6 +154,7 @@ class RunSpec(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     MAX_RESTARTS_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    TRAINING_OPTIONS_FIELD_NUMBER: _builtins.int
     epochs: _builtins.int
     """Passes over the training set, in `[1, 100000]`; 5 when 0."""
     batch_size: _builtins.int
@@ -191,6 +193,13 @@ class RunSpec(_message.Message):
     def callbacks(self) -> _containers.RepeatedCompositeFieldContainer[_component_pb2.Component]:
         """The callbacks, in the user's order. The order carries no meaning."""
 
+    @_builtins.property
+    def training_options(self) -> _struct_pb2.Struct:
+        """How batches are drawn and computed, by name: `sampler`, `per_label`,
+        `micro_batch_size`, `gradient_checkpointing`. What is left out has its
+        default.
+        """
+
     def __init__(
         self,
         *,
@@ -207,10 +216,11 @@ class RunSpec(_message.Message):
         description: _builtins.str = ...,
         max_restarts: _builtins.int | None = ...,
         precision: _evaluation_pb2.Precision.ValueType = ...,
+        training_options: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_eval_data", b"_eval_data", "_loss", b"_loss", "_max_restarts", b"_max_restarts", "_optimizer", b"_optimizer", "eval_data", b"eval_data", "loss", b"loss", "max_restarts", b"max_restarts", "model", b"model", "optimizer", b"optimizer", "train_data", b"train_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eval_data", b"_eval_data", "_loss", b"_loss", "_max_restarts", b"_max_restarts", "_optimizer", b"_optimizer", "eval_data", b"eval_data", "loss", b"loss", "max_restarts", b"max_restarts", "model", b"model", "optimizer", b"optimizer", "train_data", b"train_data", "training_options", b"training_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eval_data", b"_eval_data", "_loss", b"_loss", "_max_restarts", b"_max_restarts", "_optimizer", b"_optimizer", "batch_size", b"batch_size", "callbacks", b"callbacks", "description", b"description", "device", b"device", "epochs", b"epochs", "eval_data", b"eval_data", "loss", b"loss", "max_restarts", b"max_restarts", "model", b"model", "optimizer", b"optimizer", "precision", b"precision", "seed", b"seed", "train_data", b"train_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eval_data", b"_eval_data", "_loss", b"_loss", "_max_restarts", b"_max_restarts", "_optimizer", b"_optimizer", "batch_size", b"batch_size", "callbacks", b"callbacks", "description", b"description", "device", b"device", "epochs", b"epochs", "eval_data", b"eval_data", "loss", b"loss", "max_restarts", b"max_restarts", "model", b"model", "optimizer", b"optimizer", "precision", b"precision", "seed", b"seed", "train_data", b"train_data", "training_options", b"training_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eval_data: _TypeAlias = _typing.Literal["eval_data"]  # noqa: Y015
     _WhichOneofArgType__eval_data: _TypeAlias = _typing.Literal["_eval_data", b"_eval_data"]  # noqa: Y015
