@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -130,11 +131,6 @@ class _Pass:
         self._model = model
         self._inputs = inputs
         self._bf16 = bf16
-        self._packed: PackedBert | None = None
-        if "text" in model.modalities:
-            modules = route(model, "text")
-            if fits(model, modules):
-                self._packed = PackedBert(modules, torch.bfloat16 if bf16 else torch.float32)
 
     def __call__(self, positions: list[int], modality: Modality) -> Floats:
         """Returns vectors `[b, d]`; where memory does not suffice, of half a batch at a time."""
@@ -148,6 +144,13 @@ class _Pass:
             half = len(positions) // 2
             return np.concatenate([self(positions[:half], modality), self(positions[half:], modality)])
         return vectors
+
+    @cached_property
+    def _packed(self) -> PackedBert | None:
+        modules = route(self._model, "text")
+        if not fits(self._model, modules):
+            return None
+        return PackedBert(modules, torch.bfloat16 if self._bf16 else torch.float32)
 
     def _forward(self, positions: list[int], modality: Modality) -> torch.Tensor:
         if modality == "text" and self._packed is not None:

@@ -20,6 +20,12 @@ from tunevane import log
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = Mapping[str, Array]
 
+OpenArray = Callable[[str, tuple[int, ...], Any], Array]
+"""Opens an array of a name, shape and type."""
+
+Make = Callable[[OpenArray], None]
+"""Fills arrays that it opens."""
+
 _log = log.get("cache")
 
 HELD = 8
@@ -57,12 +63,12 @@ class FeatureCache:
                     if leftover.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
                         shutil.rmtree(leftover, ignore_errors=True)
 
-    def get(self, key: str, make: Callable[[Callable[[str, tuple[int, ...], Any], Array]], None]) -> Arrays:
+    def get(self, key: str, make: Make) -> Arrays:
         """Returns the arrays of a key, made only when they are nowhere.
 
         Args:
             key: Names everything that the arrays depend on.
-            make: Fills arrays; called with a function that opens an array of a name, shape and type.
+            make: Fills the arrays.
 
         """
         found = self._held.get(key)
@@ -90,52 +96,69 @@ class FeatureCache:
             return None
         return found
 
-    def _make(self, key: str, make: Callable[[Callable[[str, tuple[int, ...], Any], Array]], None]) -> Arrays:
+    def _make(self, key: str, make: Make) -> Arrays:
         made: dict[str, Array] = {}
         folder = None if self._folder is None else self._folder / f"new-{uuid.uuid4().hex}"
 
         def opened(name: str, shape: tuple[int, ...], kind: Any) -> Array:  # Any: whatever numpy takes as a type
-            # An empty file cannot be mapped.
-            if folder is None or 0 in shape:
-                made[name] = np.empty(shape, kind)
-            else:
-                folder.mkdir(exist_ok=True)
-                made[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
+            made[name] = np.empty(shape, kind) if folder is None else _mapped(folder / f"{name}.npy", shape, kind)
             return made[name]
 
         try:
             make(opened)
-            if folder is None or self._folder is None:
-                return made
+            if folder is not None:
+                self._keep(key, folder, made)
+        finally:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+        return made
+
+    def _keep(self, key: str, folder: Path, made: Arrays) -> None:
+        """Gives arrays their place; without room for them they only live as long as they are used."""
+        assert self._folder is not None
+        try:
             folder.mkdir(exist_ok=True)
             for name, array in made.items():
                 if isinstance(array, np.memmap):
                     array.flush()
                 else:
                     np.save(folder / f"{name}.npy", array)
-            made.clear()
-            with suppress(OSError):  # another process was faster, with the same arrays
+            if not (self._folder / key).exists():  # another process may have been faster, with the same arrays
                 folder.rename(self._folder / key)
-            self._make_room(key)
-            found = self._open(key)
-            # Somebody cleared the folder this very moment.
-            return self._make(key, make) if found is None else found
-        finally:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            _log.warning("features are not kept key=%s why=%s", key, error)
+        self._make_room(key)
 
-    def _make_room(self, keep: str) -> None:
-        """Removes the least recently used; arrays that are mapped stay readable until nobody uses them."""
+    def _make_room(self, newest: str) -> None:
+        """Removes the least recently used, and the newest last; arrays in use stay readable until nobody uses them."""
         assert self._folder is not None
         entries = []
         for folder in self._folder.iterdir():
             with suppress(FileNotFoundError):
-                size = sum(path.stat().st_size for path in folder.iterdir())
-                entries.append((folder.stat().st_mtime, size, folder))
-        excess = sum(size for _, size, _ in entries) - self.limit_bytes
-        for _, size, folder in sorted(entries):
+                if not folder.name.startswith("new-"):
+                    size = sum(path.stat().st_size for path in folder.iterdir())
+                    entries.append((folder.name == newest, folder.stat().st_mtime, size, folder))
+        excess = sum(size for _, _, size, _ in entries) - self.limit_bytes
+        for _, _, size, folder in sorted(entries):
             if excess <= 0:
                 return
-            if folder.name != keep and not folder.name.startswith("new-"):
-                shutil.rmtree(folder, ignore_errors=True)
-                excess -= size
+            shutil.rmtree(folder, ignore_errors=True)
+            excess -= size
+
+
+def _mapped(path: Path, shape: tuple[int, ...], kind: Any) -> Array:  # Any: whatever numpy takes as a type
+    """Opens an array in a new file, or in memory where it is empty or the disk is full."""
+    if 0 in shape:  # an empty file cannot be mapped
+        return np.empty(shape, kind)
+    path.parent.mkdir(exist_ok=True)
+    array: Array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            # Whoever writes to a mapped page for which the disk has no room is killed.
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            _log.warning("features are held in memory path=%s why=%s", path, error)
+            path.unlink()
+            return np.empty(shape, kind)
+    return array

@@ -17,7 +17,7 @@ from blake3 import blake3
 from tunevane.api.type.v1 import blob_pb2
 from tunevane.core.dataset import Item
 from tunevane.errors import DataFormatError, InvalidRequestError
-from tunevane.nn.feature_cache import Array, Arrays, FeatureCache
+from tunevane.nn.feature_cache import Array, Arrays, FeatureCache, OpenArray
 from tunevane.nn.models import TOWERS
 from tunevane.nn.tokens import Tokens, pack
 from tunevane.storage.blobs import BlobStore
@@ -289,7 +289,7 @@ class Inputs:
                 self._check()
                 yield tokenise(self.model, texts[start : start + _TEXTS_PER_CALL])
 
-        def make(open_array: Callable[[str, tuple[int, ...], Any], Array]) -> None:
+        def make(open_array: OpenArray) -> None:
             packed = pack(blocks(), len(tokenizer))
             open_array("offsets", packed.offsets.shape, packed.offsets.dtype)[:] = packed.offsets
             open_array("ids", packed.ids.shape, packed.ids.dtype)[:] = packed.ids
@@ -312,7 +312,7 @@ class Inputs:
         pictures, scaler = self._pictures, Scaler(route(self.model, "image")[0])
         key = _digest(chain((scaler.about,), map(pictures.digest, items)))
 
-        def make(open_array: Callable[[str, tuple[int, ...], Any], Array]) -> None:
+        def make(open_array: OpenArray) -> None:
             filled: Array | None = None
             for start in range(0, len(items), _IMAGES_PER_CALL):
                 self._check()

@@ -128,6 +128,23 @@ def test_the_least_recently_used_make_room(tmp_path: Path) -> None:
     assert kept.sum() == 1000 * (1000 % 251)
 
 
+def test_what_is_larger_than_the_limit_is_used_and_not_kept(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, limit_bytes=500)
+    assert len(cache.get("a", filled(1000))["values"]) == 1000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(np, "save", full)
+    cache = FeatureCache(tmp_path)
+    assert cache.get("a", filled(1000))["values"].sum() == 1000 * (1000 % 251)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     with pytest.raises(InterruptedError):
