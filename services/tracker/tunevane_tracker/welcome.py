@@ -11,7 +11,7 @@ from typing import Protocol
 from tunevane_tracker.journal import TrackedRun
 from tunevane_tracker.notices import Notices
 
-LINK_SECONDS = 1.25
+LINK_SECONDS = 1.0
 """How long a run waits for the link of W&B before it gets the tracker's own: the line is there within 2 s."""
 
 VIEW = "view"
