@@ -281,6 +281,12 @@ def test_a_plain_torch_module(tmp_path: Path, store: BlobStore, monkeypatch: pyt
     again = folders.open_folder(tmp_path / "saved")
     assert same_weights(model, again)
     np.testing.assert_array_equal(again.encode(list(IMAGES)), model.encode(list(IMAGES)))
+    from sentence_transformers import SentenceTransformer
+
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    trusted = SentenceTransformer(str(tmp_path / "saved"), device="cpu", trust_remote_code=True)
+    np.testing.assert_array_equal(trusted.encode(list(IMAGES)), model.encode(list(IMAGES)))
     bundle = models.folder_bundle(tmp_path / "saved", store)
     assert not any(file.path.endswith(".py") for file in bundle.files)
 
