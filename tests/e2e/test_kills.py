@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 import tunevane
-from support.small_run import QUERIES, concluded, evaluation, fit
+from support.small_run import concluded, evaluation, fit
 from support.stack import EVALUATOR, TRAINER, WORKER, kill, local_services, process
+from support.words import QUERIES
 from tunevane.callback import BestModelCheckpoint
 from tunevane.local.stack import Stack
 from tunevane.rpc.channel import connect, wait_ready

@@ -12,8 +12,9 @@ from typing import ClassVar
 import pytest
 
 import tunevane
-from support.small_run import INDEX, METRIC, QUERIES, TRAIN, concluded, evaluation, fit
-from support.stack import local_services
+from support.small_run import METRIC, TRAIN, concluded, evaluation, fit
+from support.stack import TRACKER, local_services, process
+from support.words import INDEX, QUERIES
 from tunevane.api.type.v1 import event_pb2
 from tunevane.callback import BestModelCheckpoint, Callback, EarlyStopping, WiSEFTCallback
 from tunevane.callback.base import Notice
@@ -181,3 +182,14 @@ def test_a_plug_in_lives_in_the_worker(
         fit([diary.Diary(path=str(path))], model_options={"pth": 1})
     monkeypatch.undo()
     plugins._registered.cache_clear()
+
+
+def test_a_tracker_that_is_gone_for_ever_is_not_noticed(stack: Stack) -> None:
+    tracker = process(stack, *TRACKER)
+    tracker.suspend()
+    try:
+        run = fit([evaluation()], epochs=1)
+        assert run.wait() == "SUCCEEDED", run.logs()
+        assert run.metrics()["after"]
+    finally:
+        tracker.resume()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from tunevane.api.trainer.v1 import run_pb2, runner_service_pb2, runner_service_
 from tunevane.api.type.v1 import component_pb2, event_pb2
 from tunevane.callback.components import component
 from tunevane.core import bundles
-from tunevane.core.dataset import from_pairs
+from tunevane.core.dataset import Dataset, from_pairs
 from tunevane.nn.models import folder_bundle
 from tunevane.rpc.blobs import SERVICE_NAME, BlobServicer
 from tunevane.storage import datasets
@@ -43,7 +43,13 @@ class WorkerRun:
     """Everything is kept below it."""
 
     callbacks: Sequence[component_pb2.Component] = ()
-    """Callbacks of the run, which has no evaluation."""
+    """Callbacks of the run."""
+
+    evaluation: Mapping[str, object] | None = None
+    """Options of an evaluation; None for none."""
+
+    queries: Dataset | None = None
+    """Its queries, searched against themselves."""
 
     epochs: int = 2
     """Epochs of the run."""
@@ -68,6 +74,9 @@ class WorkerRun:
             callbacks=self.callbacks,
             device="cpu",
         )
+        if self.evaluation is not None and self.queries is not None:
+            data = {"query_data": datasets.save(self.queries, blobs)}
+            spec.callbacks.append(component("evaluation", self.evaluation, data))
         store = RunStore(self.folder / "trainer" / "runs.sqlite")
         store.create(run_pb2.Run(name=RUN, uid=UID, spec=spec, state=run_pb2.RUN_STATE_PENDING), "request")
         self.runs = Runs(store, blobs)
@@ -84,13 +93,13 @@ class WorkerRun:
             finally:
                 self.runs.close()
 
-    def work(self, token: str = "first") -> int:
+    def work(self, token: str = "first", evaluator: str = "127.0.0.1:1") -> int:
         """Runs one worker to its end, in this thread, and returns its exit code."""
         asyncio.run(self.runs.call(lambda: self.runs.store.grant(RUN, token)))
         before = signal.getsignal(signal.SIGTERM)
         try:
             # A disk of its own, so that files really have to be moved.
-            return worker.run(WorkerConfig(RUN, token, self.address, "127.0.0.1:1", self.folder / "worker"))
+            return worker.run(WorkerConfig(RUN, token, self.address, evaluator, self.folder / "worker"))
         finally:
             assert threading.current_thread() is threading.main_thread()
             signal.signal(signal.SIGTERM, before)
@@ -103,6 +112,11 @@ class WorkerRun:
         """Lists the events of a kind, or all."""
         found = asyncio.run(self.runs.call(lambda: self.runs.store.events(RUN, 0, 10_000)))
         return [event for event in found if kind in (None, event.WhichOneof("kind"))]
+
+    def log(self) -> list[str]:
+        """Lists the lines of the run's log."""
+        found = self.runs.ask(lambda: self.runs.store.events(RUN, 0, 10_000, ["log_written"]))
+        return [event.log_written.text for event in found]
 
     def artifact(self) -> str:
         """Returns the digest of what came out, which holds the weights to the bit."""

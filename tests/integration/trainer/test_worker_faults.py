@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import evaluator_service
 from support.trainer_parts import RUN
 from support.worker_run import BATCHES, WorkerRun
 from tunevane.api.trainer.v1 import run_pb2
+from tunevane.core.dataset import Dataset, Item
 from tunevane.errors import StorageFullError
+from tunevane.local.supervisor import free_ports
 from tunevane.storage.blobs import BlobStore
 from tunevane.storage.disk import Disk
+from tunevane_evaluator.config import EvaluatorConfig
 from tunevane_trainer.store import RunStore
 from tunevane_trainer.training import worker
 from tunevane_trainer.training.batches import Batch
@@ -28,6 +33,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerRun]
     with WorkerRun(tmp_path_factory.mktemp("undisturbed")).serving() as run:
         assert run.work() == 0
         yield run
+
+
+def measured(folder: Path, **options: object) -> WorkerRun:
+    """Makes a run with an evaluation, whose epochs may be measured while the next one trains."""
+    queries = Dataset("items", tuple(Item(f"q{n}", f"frage {n}", label=str(n % 2)) for n in range(6)))
+    return WorkerRun(
+        folder, evaluation={"asynchronous": True, "limit": 3, "exclude_self": False} | options, queries=queries
+    )
 
 
 def terminate_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
@@ -149,3 +162,40 @@ def test_two_workers_of_one_run_are_told_apart(tmp_path: Path, monkeypatch: pyte
         assert run.work("older") == worker.FAILED
         assert run.events("epoch_ended") == []
         assert run.run().state == run_pb2.RUN_STATE_RUNNING
+
+
+def test_an_evaluator_that_stays_away_fails_the_run_with_a_sentence(tmp_path: Path) -> None:
+    with measured(tmp_path, timeout_seconds=0.5).serving() as run:
+        assert run.work() == 0
+        ended = run.run()
+        assert ended.state == run_pb2.RUN_STATE_FAILED
+        assert ended.failure_reason.startswith(
+            "the evaluation 'sentence-transformers' did not succeed within 0.5 seconds: "
+        )
+        assert any("Waiting for the evaluator" in line for line in run.log())
+
+
+def test_an_evaluator_that_comes_back_after_minutes_is_waited_for(tmp_path: Path) -> None:
+    """The minutes are those that it takes to see, in the log, that the run waits."""
+    with measured(tmp_path, timeout_seconds=600).serving() as run:
+        port = free_ports(1)[0]
+        config = EvaluatorConfig(port=port, state_dir=tmp_path / "evaluator", drain_seconds=1)
+        ended = threading.Event()
+
+        def come_back() -> None:
+            while not any("Waiting for the evaluator" in line for line in run.log()):
+                if ended.wait(0.1):
+                    return
+            with evaluator_service.running(config, BlobStore(tmp_path / "unused")):
+                ended.wait(120)
+
+        thread = threading.Thread(target=come_back)
+        thread.start()
+        try:
+            assert run.work(evaluator=f"127.0.0.1:{port}") == 0
+        finally:
+            ended.set()
+            thread.join()
+        assert run.run().state == run_pb2.RUN_STATE_SUCCEEDED, run.run().failure_reason
+        # Before, two epochs, after; what it missed is not lost.
+        assert len(run.events("metrics_measured")) == 4

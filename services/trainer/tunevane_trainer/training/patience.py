@@ -99,11 +99,11 @@ class PatientEvaluator:
             line = log_event(f"Waiting for the evaluator: {error}", event_pb2.SEVERITY_WARNING)
             self._reporter.emit(moment.event(log_written=line.log_written))
 
-        until = time.monotonic() + timeout_seconds
+        until, left = time.monotonic() + timeout_seconds, timeout_seconds
         while True:
             result = self._client.evaluate(
                 request,
-                timeout_seconds=max(until - time.monotonic(), 0.0),
+                timeout_seconds=left,
                 name=name,
                 on_progress=on_progress,
                 on_waiting=on_waiting,
@@ -114,6 +114,7 @@ class PatientEvaluator:
             except (UnavailableError, NotFoundError) as error:
                 # It went away with its answer on the way, or lost its cache: asked again, it remembers or computes.
                 on_waiting(error)
+                left = max(until - time.monotonic(), 0.0)
             else:
                 return result
 
