@@ -86,7 +86,8 @@ class Background(Generic[A]):
             try:
                 measure(weights)
             finally:
-                self._aside -= 1
+                with self._news:
+                    self._aside -= 1
 
         def write() -> None:
             weights = store()
