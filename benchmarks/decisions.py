@@ -211,9 +211,8 @@ def main() -> None:
         groups: dict[str, dict[str, list[Outcome]]] = {"worlds that were looked at": {}, "worlds held out": {}}
         for world_name, world in WORLDS.items():
             played = in_world(world, queries, runs)
-            told = {rule: means(each) for rule, each in played.items()}
-            notes[f"{queries} queries, {world_name}{' (held out)' if world.held_out else ''}"] = told
-            show(f"{queries} queries, {world_name}", told)
+            title = f"{queries} queries, {world_name}{' (held out)' if world.held_out else ''}"
+            notes[title] = show(title, {rule: means(each) for rule, each in played.items()})
             group = groups["worlds held out" if world.held_out else "worlds that were looked at"]
             for rule, each in played.items():
                 group.setdefault(rule, []).extend(each)
@@ -221,20 +220,25 @@ def main() -> None:
             rows += rows_of(name, queries, group, bound=name == "worlds that were looked at")
         if queries <= 200:
             played = real(queries, runs * 2)
-            notes[f"{queries} queries, real runs"] = {rule: means(each) for rule, each in played.items()}
+            title = f"{queries} queries, real runs"
+            notes[title] = show(title, {rule: means(each) for rule, each in played.items()})
             rows += rows_of("real runs", queries, played, bound=False)
     report("decisions", rows, notes)
 
 
-def show(title: str, told: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints what every rule did."""
-    print(title)
-    for rule, each in told.items():
-        print(
-            f"  {rule:14} regret {each['regret']:6.3f}, of stopping {each['stopping_regret']:6.3f} points, "
-            f"{each['epochs']:4.1f} epochs, {100 * each['premature']:4.1f} % premature",
-            flush=True,
-        )
+def sentence(told: Mapping[str, float]) -> str:
+    """Words what one rule did on average."""
+    return (
+        f"regret {told['regret']:.3f}, of stopping {told['stopping_regret']:.3f} points, "
+        f"{told['epochs']:.1f} epochs, {100 * told['premature']:.1f} % premature"
+    )
+
+
+def show(title: str, told: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Prints what every rule did, and returns it."""
+    said = {rule: sentence(each) for rule, each in told.items()}
+    print(title, *(f"  {rule:14} {text}" for rule, text in said.items()), sep="\n", flush=True)
+    return said
 
 
 if __name__ == "__main__":
