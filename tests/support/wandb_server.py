@@ -253,8 +253,9 @@ def wandb_server(**behaviour: Any) -> Iterator[WandbServer]:
                 fault = next((each for each in server.faults if each.strikes(operation)), None)
                 cut = server.away or (fault is not None and fault.how in ("cut", "lose"))
                 server.failures += cut or fault is not None
+                status, answer = 0, dict[str, Any]()
                 if server.away or (fault is not None and fault.how == "cut"):
-                    status, answer = 0, {}
+                    pass
                 elif fault is not None and fault.how == "nothing":
                     status, answer = 200, {"data": {}}
                 elif fault is not None and fault.how == "answer":
