@@ -19,6 +19,7 @@ from tunevane import log
 from tunevane_tracker.batch import DamagedBatchError, checked
 from tunevane_tracker.database import DamagedDatabaseError, open_database
 from tunevane_tracker.runs import SEALED, seal
+from tunevane_tracker.wal import committed_frames, recovered_frames
 
 _log = log.get("tracker.salvage")
 
@@ -50,11 +51,21 @@ def open_or_salvage(path: Path) -> tuple[sqlite3.Connection, str]:
         ConfigurationError: The file is no database, or one of another version.
 
     """
+    committed = committed_frames(path)
     try:
         connection = open_database(path)
+        lost = recovered_frames(connection) < committed
         _check_runs(connection)
     except DamagedDatabaseError as error:
-        connection = _salvage(path, str(error))
+        connection, lost = _salvage(path, str(error)), False
+    if lost:
+        # The journal is whole, as of an earlier moment: whoever publishes to it has to send again.
+        connection.execute("UPDATE meta SET value = lower(hex(randomblob(16))) WHERE name = 'journal_id'")
+        _log.error("%s-wal was damaged", path.name)
+        return connection, (
+            f"the end of {path.name}-wal was damaged: the events of its last moments are lost until their trainers "
+            "send them again"
+        )
     row = connection.execute("SELECT value FROM meta WHERE name = 'salvaged'").fetchone()
     if row is None:
         return connection, ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -225,4 +227,45 @@ def test_a_run_whose_row_is_gone_is_found_in_the_indexes_and_has_ended(tmp_path:
     assert (found.name, found.acked) == ("run-1", len(run))
     assert found.ended == run[-1].event_time.seconds
     assert journal.events(found, 0, 100) == run
+    journal.close()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tunevane.api.type.v1.event_pb2 import Event, LogWritten
+from tunevane_tracker.journal import Journal
+
+journal = Journal(Path(sys.argv[1]), clock=lambda: 1000.0)
+for first in range(1, 600, 20):
+    events = [Event(sequence=n, log_written=LogWritten(text=f"line {n}")) for n in range(first, first + 20)]
+    journal.append("run-1", "u1", events).result()
+print(journal.id, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("place", [None, 0.2, 0.5, 0.9])
+def test_a_damaged_log_is_noticed_and_an_unfinished_one_is_not(tmp_path: Path, place: float | None) -> None:
+    path = tmp_path / "tracker.sqlite"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True, capture_output=True, text=True)
+    wal = tmp_path / "tracker.sqlite-wal"
+    content = bytearray(wal.read_bytes())
+    if place is None:
+        # As kill -9 in the middle of a write leaves it: a beginning of a transaction, without its commit.
+        content += content[32:5000]
+    else:
+        content[int(place * len(content))] ^= 1
+    wal.write_bytes(content)
+    journal = opened(path)
+    run = journal.run("u1")
+    assert [event.log_written.text for event in journal.events(run, 0, 1000)] == [
+        f"line {n}" for n in range(1, run.acked + 1)
+    ]
+    if place is None:
+        assert (run.acked, journal.damage(), journal.id) == (600, "", done.stdout.strip())
+    else:
+        assert run.acked < 600
+        assert journal.damage().startswith("the end of tracker.sqlite-wal was damaged")
+        assert journal.id != done.stdout.strip()
     journal.close()
