@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import ClassVar, Literal
 
 from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
@@ -105,6 +106,17 @@ class EvaluationCallback(Callback):
 
     timeout_seconds: float = 3600.0
     """How long one evaluation may take, retries included."""
+
+    num_workers: InitVar[int | None] = None
+    """Processes that prepared items in earlier systems; accepted with a warning, for the evaluator chooses by itself."""
+
+    def __post_init__(self, num_workers: int | None) -> None:
+        if num_workers is not None:
+            warnings.warn(
+                "num_workers has no effect: the evaluator reads, encodes and stores at the same time by itself",
+                FutureWarning,
+                stacklevel=3,
+            )
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2
+from tunevane.callback import EvaluationCallback
 from tunevane.callback.components import component
 from tunevane.core import bundles
 from tunevane.errors import InvalidRequestError
@@ -102,3 +103,9 @@ def test_a_sweep_needs_something_to_choose_by() -> None:
     assert "add one" in problems(("wise-ft", {"alpha": "sweep"}))["callbacks[0].alpha"]
     assert problems(("wise-ft", {"alpha": "sweep"}), ("evaluation", {})) == {}
     assert problems(("wise-ft", {"alpha": "swep"}))["callbacks[0].alpha"].endswith("must be one of 'sweep', not 'swep'")
+
+
+def test_the_number_of_workers_is_accepted_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="the evaluator reads, encodes and stores"):
+        asked = EvaluationCallback(query_data=BUNDLE, num_workers=8)
+    assert asked == EvaluationCallback(query_data=BUNDLE)
