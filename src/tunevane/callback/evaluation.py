@@ -108,7 +108,7 @@ class EvaluationCallback(Callback):
     """How long one evaluation may take, retries included."""
 
     num_workers: InitVar[int | None] = None
-    """Processes that prepared items in earlier systems; accepted with a warning, for the evaluator chooses by itself."""
+    """Processes that prepared items in earlier systems; accepted with a warning, the evaluator chooses by itself."""
 
     def __post_init__(self, num_workers: int | None) -> None:
         if num_workers is not None:
