@@ -46,7 +46,7 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
         """Creates a run."""
         run_id = request.run_id or names.suggest(random.Random(request.request_id or None))
         names.check(run_id, "run_id")
-        validation.check(request.spec)
+        validation.check(request.spec, self._runs.blobs)
         run = run_pb2.Run(
             name=PREFIX + run_id,
             uid=str(uuid.uuid4()),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
+
+from google.protobuf import json_format
 
 from tunevane import plugins
 from tunevane.api.trainer.v1 import run_pb2
-from tunevane.api.type.v1 import component_pb2, evaluation_pb2
+from tunevane.api.type.v1 import blob_pb2, component_pb2, evaluation_pb2
 from tunevane.callback import Callback, EvaluationCallback, WiSEFTCallback, compatibility
 from tunevane.callback.base import Measures, MeasuresModel
 from tunevane.callback.components import attempt, options_of
 from tunevane.core import bundles, specs
+from tunevane.core.dataset import Kind
 from tunevane.errors import InvalidRequestError, Problem
 from tunevane.nn import models
+from tunevane.storage import datasets
+from tunevane.storage.blobs import BlobStore
+from tunevane_trainer.training import losses
 from tunevane_trainer.training.optimizers import OPTIMIZERS
+from tunevane_trainer.training.options import TrainingOptions
 
 DEFAULT_EPOCHS = 5
 MAX_EPOCHS = 100_000
@@ -26,8 +32,12 @@ TOWERS = ("text", "image")
 """Their names."""
 
 
-def check(spec: run_pb2.RunSpec) -> None:
+def check(spec: run_pb2.RunSpec, blobs: BlobStore | None = None) -> None:
     """Refuses a specification that cannot work.
+
+    Args:
+        spec: What was asked for.
+        blobs: Where its data may lie already; None where it is not here.
 
     Raises:
         InvalidRequestError: Lists every problem, each naming its field and what would work.
@@ -37,7 +47,10 @@ def check(spec: run_pb2.RunSpec) -> None:
     found.extend(_bundles(spec))
     found.extend(_complaints(models.check, spec.model, "model"))
     if spec.HasField("loss"):
-        found.extend(_complaints(_check_loss, spec.loss, "loss"))
+        kinds = _kinds(spec.train_data, blobs)
+        found.extend(_complaints(lambda loss, field: _check_loss(loss, field, kinds), spec.loss, "loss"))
+    options = json_format.MessageToDict(spec.training_options)
+    found.extend(specs.attempt(TrainingOptions, options, "training_options")[1])
     if spec.HasField("optimizer"):
         found.extend(_complaints(_check_optimizer, spec.optimizer, "optimizer"))
     found.extend(_callbacks(spec))
@@ -84,19 +97,24 @@ def _bundles(spec: run_pb2.RunSpec) -> Iterator[Problem]:
             yield Problem(field, str(error))
 
 
-def _check_loss(component: component_pb2.Component, field: str) -> None:
-    known = plugins.names("losses")
-    if component.name not in known:
-        raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("loss", component.name, known))])
-    specs.build(plugins.load("losses", component.name).options, options_of(component), field)  # type: ignore[attr-defined]
+def _kinds(data: blob_pb2.Bundle, blobs: BlobStore | None) -> Sequence[Kind]:
+    """Says what a training set may be, which is known for sure once its files are here."""
+    paths = {file.path for file in data.files}
+    if "dataset.json" not in paths:
+        return ()
+    if blobs is not None and blobs.has(bundles.get(data, "dataset.json")):
+        return (datasets.kind_of(data, blobs),)
+    return ("pairs", "scored") if "pairs.jsonl" in paths else ("items",)
+
+
+def _check_loss(component: component_pb2.Component, field: str, kinds: Sequence[Kind]) -> None:
+    losses.check(component.name, options_of(component), kinds, field)
 
 
 def _check_optimizer(component: component_pb2.Component, field: str) -> None:
     if component.name not in OPTIMIZERS:
         raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("optimizer", component.name, OPTIMIZERS))])
-    options = specs.build(OPTIMIZERS[component.name], options_of(component), field)
-    if not (math.isfinite(options.lr) and options.lr > 0):
-        raise InvalidRequestError([Problem(f"{field}.lr", f"must be positive and finite, not {options.lr}")])
+    specs.build(OPTIMIZERS[component.name], options_of(component), field)
 
 
 def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
@@ -105,8 +123,8 @@ def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
         callback, found = attempt(component, f"callbacks[{position}]")
         built.append(callback)
         yield from found
-    losses = compatibility.losses(with_val_loss=spec.HasField("eval_data"))
-    yield from compatibility.problems(built, spec.model.name, losses)
+    monitored = compatibility.losses(with_val_loss=spec.HasField("eval_data"))
+    yield from compatibility.problems(built, spec.model.name, monitored)
     evaluations = [(n, each) for n, each in enumerate(built) if isinstance(each, EvaluationCallback)]
     for position, callback in enumerate(built):
         if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not evaluations and None not in built:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from tunevane.storage.blobs import BlobStore
 from tunevane.storage.readers.assembly import Assembly, Mask, assemble
 from tunevane.storage.readers.read import open_rows, read
 
-__all__ = ["VERSION", "load", "read", "save", "write", "write_split"]
+__all__ = ["VERSION", "kind_of", "load", "read", "save", "write", "write_split"]
 
 VERSION = 1
 _ROWS_PER_PIECE = 4096
@@ -198,6 +198,21 @@ def load(bundle: blob_pb2.Bundle, store: BlobStore) -> Dataset:
     pairs = table[:, :2].astype(np.int64)
     # `checked` refuses an unknown kind.
     return checked(Dataset(about["kind"], items, pairs, table[:, 2].copy() if scored else None))
+
+
+def kind_of(bundle: blob_pb2.Bundle, store: BlobStore) -> Kind:
+    """Tells what kind of data set a bundle is, from its smallest file.
+
+    Raises:
+        DataFormatError: The file is not one of ours.
+        NotFoundError: The store lacks it.
+
+    """
+    found = _about(bundle, store)["kind"]
+    if found not in get_args(Kind):
+        raise DataFormatError(f"dataset.json has the unknown kind {found!r}; known are {', '.join(get_args(Kind))}")
+    chosen: Kind = found
+    return chosen
 
 
 def _refuse(name: str, line: int, reason: str) -> DataFormatError:

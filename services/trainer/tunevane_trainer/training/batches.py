@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from tunevane.core.dataset import Dataset
+from tunevane_trainer.training import samplers
+from tunevane_trainer.training.options import TrainingOptions
 
 DEFAULT_BATCH_SIZE = 64
 MIN_BATCH = 2
@@ -17,13 +18,13 @@ MIN_BATCH = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts of one optimizer step, column by column."""
+    """Items of one optimizer step, column by column."""
 
-    columns: tuple[list[str], ...]
-    """One or two columns of `b` texts."""
+    columns: tuple[list[int], ...]
+    """Positions of `b` items of the set: one column for contents with labels, two for pairs."""
 
     labels: torch.Tensor
-    """Labels or scores, `[b]`; zeros for pairs."""
+    """Numbers of labels, or scores, `[b]`; zeros for pairs."""
 
 
 def count(data: Dataset, batch_size: int) -> int:
@@ -33,7 +34,21 @@ def count(data: Dataset, batch_size: int) -> int:
     return max(full + (rest >= MIN_BATCH), 1)
 
 
-def epoch(data: Dataset, batch_size: int, seed: int, number: int) -> Iterator[Batch]:
+def codes_of(data: Dataset) -> dict[str, int]:
+    """Numbers the labels of a set, in order; none where the set holds pairs."""
+    if data.kind != "items":
+        return {}
+    return {label: code for code, label in enumerate(sorted({str(label) for label in data.labels}))}
+
+
+def epoch(
+    data: Dataset,
+    batch_size: int,
+    seed: int,
+    number: int,
+    options: TrainingOptions | None = None,
+    codes: dict[str, int] | None = None,
+) -> Iterator[Batch]:
     """Yields the batches of an epoch, at most `count` of them.
 
     Args:
@@ -41,74 +56,23 @@ def epoch(data: Dataset, batch_size: int, seed: int, number: int) -> Iterator[Ba
         batch_size: Rows per batch.
         seed: The run's seed.
         number: The epoch, from 1.
+        options: How rows are drawn; None for the defaults.
+        codes: Numbers of labels, where another set's are meant; None numbers the labels of this one.
 
     """
     generator = random.Random(f"{seed}/{number}")
-    if data.kind == "items":
-        rows = _by_label(data, batch_size, generator)
-    else:
-        rows = list(range(len(data.pairs)))
-        generator.shuffle(rows)
-        if data.kind == "pairs":
-            rows = _without_duplicates(rows, data, batch_size)
-    texts = data.texts
-    codes = {label: code for code, label in enumerate(sorted({str(label) for label in data.labels}))}
+    chosen = TrainingOptions() if options is None else options
+    rows = samplers.order(data, chosen.sampler, batch_size, chosen.per_label, generator)
+    known = codes_of(data) if codes is None else codes
     for start in range(0, count(data, batch_size) * batch_size, batch_size):
-        chosen = rows[start : start + batch_size]
-        if len(chosen) >= MIN_BATCH or start == 0:
-            yield _batch(data, texts, chosen, codes)
+        some = rows[start : start + batch_size]
+        if len(some) >= MIN_BATCH or start == 0:
+            yield _batch(data, some, known)
 
 
-def _batch(data: Dataset, texts: Sequence[str], rows: Sequence[int], codes: dict[str, int]) -> Batch:
+def _batch(data: Dataset, rows: Sequence[int], codes: dict[str, int]) -> Batch:
     if data.kind == "items":
-        labels = torch.tensor([codes[str(data.items[row].label)] for row in rows])
-        return Batch(([texts[row] for row in rows],), labels)
-    left = [texts[data.pairs[row][0]] for row in rows]
-    right = [texts[data.pairs[row][1]] for row in rows]
+        return Batch((list(rows),), torch.tensor([codes[str(data.items[row].label)] for row in rows]))
+    columns = tuple(data.pairs[list(rows), side].tolist() for side in (0, 1))
     scores = [0.0] * len(rows) if data.scores is None else [float(data.scores[row]) for row in rows]
-    return Batch((left, right), torch.tensor(scores))
-
-
-def _without_duplicates(rows: Sequence[int], data: Dataset, batch_size: int) -> list[int]:
-    """Orders pairs so that no batch holds two of one label, as far as that can be: they would be false negatives."""
-    ordered: list[int] = []
-    waiting: deque[int] = deque()
-    remaining = iter(rows)
-    used: set[str | None] = set()
-    while len(ordered) < len(rows):
-        if len(ordered) % batch_size == 0:
-            used = set()
-        position = next((i for i, row in enumerate(waiting) if _label(data, row) not in used), None)
-        if position is not None:
-            row = waiting[position]
-            del waiting[position]
-        else:
-            found = next(remaining, None)
-            if found is None:
-                row = waiting.popleft()
-            elif _label(data, found) in used:
-                waiting.append(found)
-                continue
-            else:
-                row = found
-        used.add(_label(data, row))
-        ordered.append(row)
-    return ordered
-
-
-def _label(data: Dataset, row: int) -> str | None:
-    return data.items[int(data.pairs[row][0])].label
-
-
-def _by_label(data: Dataset, batch_size: int, generator: random.Random) -> list[int]:
-    """Orders items so that those of a label stand in groups of four, which triplets need."""
-    members: dict[str, list[int]] = {}
-    for position, item in enumerate(data.items):
-        members.setdefault(str(item.label), []).append(position)
-    groups: list[list[int]] = []
-    for label in sorted(members):
-        own = members[label]
-        generator.shuffle(own)
-        groups.extend(own[start : start + 4] for start in range(0, len(own), 4))
-    generator.shuffle(groups)
-    return [position for group in groups for position in group]
+    return Batch(columns, torch.tensor(scores))

@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from tunevane.api.type.v1 import event_pb2
 from tunevane.callback.schedule import Schedule
 from tunevane.core.dataset import Dataset
-from tunevane.nn.device import arithmetic
-from tunevane.nn.encode import text_features, tokenise
-from tunevane_trainer.training import batches
+from tunevane_trainer.training import batches, shared
 from tunevane_trainer.training.batches import Batch
+from tunevane_trainer.training.distributed import Group, PeerLostError
+from tunevane_trainer.training.gradients import Gradients
 from tunevane_trainer.training.optimizers import AdamW
-from tunevane_trainer.training.reporter import Reporter
+from tunevane_trainer.training.options import TrainingOptions
 from tunevane_trainer.training.state import Within, restore_random_state
+from tunevane_trainer.training.vectors import Reader
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,6 +33,19 @@ class Stopped(Exception):  # noqa: N818  # it is no error
     """The run was asked to stop, or the process was."""
 
 
+class Reports(Protocol):
+    """Hears of training."""
+
+    epoch: int
+    """Epoch that is trained."""
+
+    step: int
+    """Optimizer steps taken."""
+
+    def emit(self, *events: event_pb2.Event) -> None:
+        """Takes events."""
+
+
 @dataclass
 class Trainer:
     """Everything that an epoch needs."""
@@ -39,8 +53,8 @@ class Trainer:
     model: SentenceTransformer
     """The model under training."""
 
-    loss: Any
-    """A loss of sentence-transformers, which has no common type: features and labels in, a scalar out."""
+    gradients: Gradients
+    """Computes the loss of a batch and its gradients."""
 
     optimizer: torch.optim.Optimizer
     """What steps."""
@@ -54,19 +68,28 @@ class Trainer:
     eval_data: Dataset | None
     """What the validation loss is computed on; None for none."""
 
+    readers: tuple[Reader, Reader | None]
+    """Compute vectors of items of the two."""
+
+    codes: dict[str, int] | None
+    """Numbers of labels, where the loss learns something of each; None where they only tell contents apart."""
+
+    options: TrainingOptions
+    """How batches are drawn."""
+
     epochs: int
     """Epochs planned."""
 
     batch_size: int
-    """Rows per batch."""
+    """Rows per batch, over all processes."""
 
     seed: int
     """Seed of every random choice."""
 
-    bf16: bool
-    """Whether forward passes run in bfloat16."""
+    group: Group
+    """The processes that share each batch."""
 
-    reporter: Reporter
+    reporter: Reports
     """Hears of every batch."""
 
     schedule: Schedule
@@ -97,16 +120,39 @@ class Trainer:
             Stopped: Between two batches; `losses` are those of the batches that are done.
 
         """
-        # Dropout and batches depend on seed and epoch alone, so a resumed run repeats them to the bit.
-        torch.manual_seed(self.seed * 1_000_003 + number)
-        if within is not None:
-            restore_random_state(within.random, self.model.device)
         started = time.perf_counter()
         self.schedule.notify("on_train_epoch_begin")
-        losses = self.losses = [] if within is None else list(within.losses)
-        reported_at, reported = started, len(losses)
-        for batch in islice(batches.epoch(self.train_data, self.batch_size, self.seed, number), len(losses), None):
-            if self.stopping():
+        self.losses = [] if within is None else list(within.losses)
+        self._begin(number, within)
+        try:
+            with self.group.epoch(Stopped):
+                self._train(number)
+        except PeerLostError as error:
+            raise Stopped(str(error)) from error
+        self.schedule.notify("on_train_epoch_end")
+        ended = event_pb2.EpochEnded(
+            train_loss=sum(self.losses) / len(self.losses),
+            batches=len(self.losses),
+            seconds=time.perf_counter() - started,
+        )
+        if self.eval_data is not None and self.group.leads:
+            ended.val_loss = self.validate(self.eval_data)
+            ended.val_batches = batches.count(self.eval_data, self.batch_size)
+        return ended
+
+    def _begin(self, number: int, within: Within | None) -> None:
+        shared.begin(self.group, number, self.reporter.step, self.losses, self.model, self.optimizer)
+        # Dropout and batches depend on seed and epoch alone, so a resumed run repeats them to the bit.
+        torch.manual_seed(self.seed * 1_000_003 + number + self.group.rank * 1_000_000_007)
+        if within is not None:
+            restore_random_state(within.random, self.model.device)
+
+    def _train(self, number: int) -> None:
+        losses = self.losses
+        reported_at, reported = time.perf_counter(), len(losses)
+        epoch = batches.epoch(self.train_data, self.batch_size, self.seed, number, self.options, self.codes)
+        for batch in islice(epoch, len(losses), None):
+            if self.group.any(self.stopping()):
                 raise Stopped
             self.schedule.notify("on_train_batch_begin")
             losses.append(self._step(batch))
@@ -118,36 +164,22 @@ class Trainer:
                 reported_at, reported = moment, len(losses)
             if len(losses) < self.batches_per_epoch:
                 self.between(len(losses))
-        self.schedule.notify("on_train_epoch_end")
-        ended = event_pb2.EpochEnded(
-            train_loss=sum(losses) / len(losses), batches=len(losses), seconds=time.perf_counter() - started
-        )
-        if self.eval_data is not None:
-            ended.val_loss = self.validate(self.eval_data)
-            ended.val_batches = batches.count(self.eval_data, self.batch_size)
-        return ended
 
     def _step(self, batch: Batch) -> float:
         rate = self.settings.rate(self.reporter.step, self.epochs * self.batches_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.model.train()
-        loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        value = float(loss.detach())
+        value = self.gradients.add(self.readers[0], batch)
+        self.group.add_up(self.model.parameters())
+        if self.settings.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         # A step with a loss that is not finite would destroy the weights; the loss itself is kept as it is.
         if math.isfinite(value):
             self.optimizer.step()
         self.reporter.step += 1
         return value
-
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        columns = [text_features(self.model, tokenise(self.model, column)) for column in batch.columns]
-        with arithmetic(self.model.device, bf16=self.bf16):
-            loss: torch.Tensor = self.loss(columns, batch.labels.to(self.model.device))
-        return loss
 
     def _report(self, losses: Sequence[float], reported: int, rate: float) -> None:
         recent = losses[reported:]
@@ -164,13 +196,14 @@ class Trainer:
 
     def validate(self, data: Dataset) -> float:
         """Returns the mean of the batch losses over a data set, without changing anything."""
+        read = self.readers[1]
+        assert read is not None
         self.schedule.notify("on_val_begin")
         self.model.eval()
         losses = []
-        with torch.no_grad():
-            for batch in batches.epoch(data, self.batch_size, self.seed, 0):
-                self.schedule.notify("on_val_batch_begin")
-                losses.append(float(self._loss(batch)))
-                self.schedule.notify("on_val_batch_end")
+        for batch in batches.epoch(data, self.batch_size, self.seed, 0, self.options, self.codes):
+            self.schedule.notify("on_val_batch_begin")
+            losses.append(self.gradients.value(read, batch))
+            self.schedule.notify("on_val_batch_end")
         self.schedule.notify("on_val_end")
         return sum(losses) / len(losses)

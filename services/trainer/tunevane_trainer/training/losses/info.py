@@ -67,6 +67,9 @@ class LossInfo:
     build: Callable[[Any, Space], Loss]
     """Makes the loss of its options and the space of its vectors; Any: each loss has options of its own."""
 
+    learns_labels: bool = False
+    """Whether it learns something of each label, so that it knows those of the training set alone."""
+
 
 def check(name: str, options: Mapping[str, object], kinds: Sequence[Kind], field: str) -> tuple[LossInfo, object]:
     """Finds a loss and reads its options.
@@ -81,7 +84,7 @@ def check(name: str, options: Mapping[str, object], kinds: Sequence[Kind], field
         InvalidRequestError: Lists an unknown name, options that do not fit, or a training set that it cannot use.
 
     """
-    name = name or DEFAULT_FOR[kinds[0]]
+    name = name or (DEFAULT_FOR[kinds[0]] if len(kinds) == 1 else "")
     known = plugins.names("losses")
     if name not in known:
         raise InvalidRequestError([Problem(f"{field}.name", specs.unknown("loss", name, known))])
@@ -92,7 +95,9 @@ def check(name: str, options: Mapping[str, object], kinds: Sequence[Kind], field
         wanted = " or ".join(_SAID[kind] for kind in info.kinds)
         others = " or ".join(f"'{DEFAULT_FOR[kind]}'" for kind in kinds)
         held = " or ".join(_SAID[kind] for kind in kinds)
-        found.append(Problem(f"{field}.name", f"'{name}' learns from {wanted}, and train_data holds {held}; use {others}"))
+        found.append(
+            Problem(f"{field}.name", f"'{name}' learns from {wanted}, and train_data holds {held}; use {others}")
+        )
     made, wrong = specs.attempt(info.options, options, field)
     if found or wrong:
         raise InvalidRequestError([*found, *wrong])
