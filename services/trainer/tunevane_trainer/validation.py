@@ -129,14 +129,18 @@ def _callbacks(spec: run_pb2.RunSpec) -> Iterator[Problem]:
     for position, callback in enumerate(built):
         if isinstance(callback, WiSEFTCallback) and callback.alpha == "sweep" and not evaluations and None not in built:
             yield Problem(f"callbacks[{position}].alpha", "'sweep' needs an EvaluationCallback to choose by; add one")
-    measurers: list[tuple[int, Measures]] = [(n, each) for n, each in enumerate(built) if isinstance(each, Measures)]
-    for position, measurer in measurers:
-        if not isinstance(measurer, EvaluationCallback | MeasuresModel):
+    for position, callback in enumerate(built):
+        if callback is not None and _only_announces(callback):
             yield Problem(
-                f"callbacks[{position}]", f"'{measurer.key}' announces metrics; give its class a method measure(model)"
+                f"callbacks[{position}]", f"'{callback.key}' announces metrics; give its class a method measure(model)"
             )
     for position, evaluation in evaluations:
         yield from _towers(spec.model.name, evaluation, f"callbacks[{position}]")
+
+
+def _only_announces(callback: object) -> bool:
+    """Tells whether a callback names metrics that nobody would measure."""
+    return isinstance(callback, Measures) and not isinstance(callback, EvaluationCallback | MeasuresModel)
 
 
 def _towers(model: str, evaluation: EvaluationCallback, field: str) -> Iterator[Problem]:

@@ -13,6 +13,11 @@ from tunevane import plugins
 from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import event_pb2
 from tunevane.callback.components import component
+from tunevane.core.dataset import from_pairs
+from tunevane.errors import InvalidRequestError
+from tunevane.storage import datasets
+from tunevane.storage.blobs import BlobStore
+from tunevane_trainer import validation
 
 PLUGIN = '''
 """A callback that measures how large the weights are, and draws random numbers while it does."""
@@ -82,3 +87,19 @@ def test_a_callback_that_gives_something_else_than_it_announced_fails_the_run(pl
         assert run.run().failure_reason == (
             "'weight-norm' announced weight_norm and gave something; let it give what it announces"
         )
+
+
+def test_a_class_that_announces_metrics_has_to_measure_them(plugin: None, tmp_path: Path) -> None:
+    import weight_norm  # type: ignore[import-not-found]  # it was written above
+
+    blobs = BlobStore(tmp_path / "blobs")
+    spec = run_pb2.RunSpec(
+        model=component("minilm", {}),
+        train_data=datasets.save(from_pairs([("a", "b"), ("c", "d")]), blobs),
+        callbacks=[component("weight-norm", {})],
+    )
+    validation.check(spec)
+    del weight_norm.WeightNorm.measure
+    with pytest.raises(InvalidRequestError, match="give its class a method measure") as caught:
+        validation.check(spec)
+    assert [problem.field for problem in caught.value.problems] == ["callbacks[0]"]
