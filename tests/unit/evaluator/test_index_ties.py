@@ -95,6 +95,23 @@ def test_equal_vectors_are_stored_once() -> None:
     assert scores.tolist() == [[2, 1, 1], [2, -np.inf, -np.inf]]
 
 
+@pytest.mark.parametrize("euclidean", [False, True])
+def test_padding_stays_last_where_an_engine_finds_less_for_one_query(edge: EdgeProcess, euclidean: bool) -> None:
+    rows = [
+        [wire.ScoredPoint(id=wire.PointId(num=n), score=score) for n, score in row]
+        for row in ([(1, 2), (2, 1)], [(3, 4)])
+    ]
+    answer = wire.QueryBatchResponse(result=[wire.BatchResult(result=row) for row in rows])
+    index = QdrantIndex(edge.connection(), "uneven", euclidean=euclidean)
+    ids, scores = index._read(answer.SerializeToString(), 2)
+    assert ids.tolist() == [[1, 2], [3, -1]]
+    assert scores.tolist() == ([[-2, -1], [-4, -np.inf]] if euclidean else [[2, 1], [4, -np.inf]])
+    with pytest.raises(UnavailableError, match="answered 2 of 3 queries"):
+        index._read(answer.SerializeToString(), 3)
+    with pytest.raises(UnavailableError, match="answered nonsense"):
+        index._read(b"\xff\xff", 1)
+
+
 def test_two_collections_do_not_mix(edge: EdgeProcess) -> None:
     one, other = (QdrantIndex(edge.connection(), "same label") for _ in range(2))
     assert one.name != other.name

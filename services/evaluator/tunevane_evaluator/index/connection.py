@@ -134,7 +134,7 @@ class QdrantConnection:
         # Any: types-grpcio cannot tell what a method without serializers takes.
         self.upsert: Any = self._channel.unary_unary("/qdrant.Points/Upsert")
         self.query: Any = self._channel.unary_unary("/qdrant.Points/QueryBatch")
-        self._leftovers: dict[str, Any] = {}
+        self._leftovers: dict[str, Any] = {}  # the call that removes it, or None
 
     def close(self) -> None:
         """Closes the channel, when what was to be dropped is gone."""
@@ -145,13 +145,14 @@ class QdrantConnection:
         """Starts a call of one of the methods above, and returns grpc's future, which `settle` takes."""
         return method.future(request, timeout=timeout, metadata=self._metadata)
 
-    def settle(self, call: Any, doing: str, check: Callable[[], None] = _go_on) -> Any:
+    def settle(self, call: Any, doing: str, check: Callable[[], None] = _go_on, *, breaks_off: bool = True) -> Any:
         """Waits for an answer.
 
         Args:
             call: What `send` returned.
             doing: Words for the error.
             check: Asked again and again; raises to give up.
+            breaks_off: Whether giving up cancels the call.
 
         Raises:
             UnavailableError: The server went away; another attempt may succeed.
@@ -165,7 +166,8 @@ class QdrantConnection:
                 try:
                     check()
                 except BaseException:
-                    call.cancel()
+                    if breaks_off:
+                        call.cancel()
                     raise
             except grpc.FutureCancelledError:
                 raise UnavailableError(f"Qdrant at {self.address.target} was left while {doing}") from None
@@ -227,7 +229,8 @@ class QdrantConnection:
         if after is not None:
             with suppress(grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError):
                 after.result(timeout=HURRIED_DROP_SECONDS if hurried else DROP_SECONDS)
-        self._leftovers[name] = self._delete(name)
+        # What is not even made yet is dropped later.
+        self._leftovers[name] = self._delete(name) if after is None or after.done() else None
         if hurried:
             self.drop_leftovers(HURRIED_DROP_SECONDS)
 
@@ -237,7 +240,8 @@ class QdrantConnection:
     def drop_leftovers(self, seconds: float = DROP_SECONDS) -> None:
         """Sees that the collections whose time has come are gone, and tries again where that failed."""
         for name, call in sorted(self._leftovers.items(), key=lambda each: each[0]):
-            if not (self._is_gone(call, seconds) or self._is_gone(self._delete(name), seconds)):
+            gone = call is not None and self._is_gone(call, seconds)
+            if not gone and not self._is_gone(self._delete(name), seconds):
                 return
             del self._leftovers[name]
 

@@ -86,8 +86,9 @@ class QdrantIndex:
     def _made(self) -> None:
         """Waits until the collection is there."""
         if self._making is not None:
-            call, self._making = self._making, None
-            self._connection.settle(call, "making a collection", self._check)
+            # Not broken off: it could be made after we dropped it.
+            self._connection.settle(self._making, "making a collection", self._check, breaks_off=False)
+            self._making = None
 
     def add(self, ids: Positions, vectors: Floats) -> None:
         """Hands over vectors with their positions."""
@@ -161,7 +162,7 @@ class QdrantIndex:
             raise UnavailableError(f"Qdrant at {self._connection.address.target} answered nonsense: {error}") from error
         if len(ids) != queries:
             raise UnavailableError(f"Qdrant answered {len(ids)} of {queries} queries")
-        return ids, -scores if self._euclidean else scores
+        return ids, np.where(ids >= 0, -scores, scores) if self._euclidean else scores
 
     def drop(self) -> None:
         """Removes the collection; does not wait for it, unless somebody gave up in the middle."""
