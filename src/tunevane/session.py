@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from google.protobuf import json_format
+
 from tunevane.api.data.v1 import dataset_service_pb2
 from tunevane.api.trainer.v1 import run_pb2, trainer_service_pb2
 from tunevane.api.type.v1 import blob_pb2, component_pb2, evaluation_pb2
@@ -95,6 +97,7 @@ def fit(
     model_options: Mapping[str, object] | None = None,
     loss_options: Mapping[str, object] | None = None,
     optimizer_options: Mapping[str, object] | None = None,
+    training_options: Mapping[str, object] | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -108,7 +111,8 @@ def fit(
     """Starts a fine-tuning and returns at once.
 
     Args:
-        model: Registered name, or the path of a sentence-transformers folder.
+        model: Registered name; the path of a folder of sentence-transformers or transformers; or the id of one on the
+            Hugging Face hub, `owner/name`, which is downloaded here and sent along.
         train_data: What is learned from: a path (CSV, JSONL), records, a table, or the name of a pushed data set.
         eval_data: What the validation loss is computed on; None for none.
         val_split: Share of train_data, in (0, 1), that is held out for the validation loss instead; drawn by seed,
@@ -122,6 +126,7 @@ def fit(
         model_options: Options of the model, for example `{"max_seq_length": 32}`.
         loss_options: Options of the loss, for example `{"temperature": 0.05}`.
         optimizer_options: Options of the optimizer, for example `{"warmup": 0.1}`.
+        training_options: How batches are drawn and computed, for example `{"micro_batch_size": 16}`.
         precision: Arithmetic of the training pass.
         seed: Of every random choice; on the CPU the same seed gives the same weights to the bit.
         device: Where training runs.
@@ -162,6 +167,8 @@ def fit(
     )
     if held_out is not None:
         spec.eval_data.CopyFrom(held_out)
+    if training_options:
+        json_format.ParseDict(dict(training_options), spec.training_options)
     if optimizer:
         spec.optimizer.CopyFrom(component("adamw", optimizer))
     if loss is not None or loss_options:
@@ -198,10 +205,12 @@ def _model(model: str | Path, options: Mapping[str, object], connection: Connect
     path = Path(model).expanduser()
     looks_like_a_path = isinstance(model, Path) or os.sep in str(model)
     if looks_like_a_path or path.is_dir():
-        if not path.is_dir():
-            raise InvalidRequestError([Problem("model", f"there is no folder {path}")])
-        from tunevane.nn.models import folder_bundle
+        from tunevane.nn.folders import folder_bundle, from_hub, is_hub_id
 
+        if not path.is_dir():
+            if not is_hub_id(str(model)):
+                raise InvalidRequestError([Problem("model", f"there is no folder {path}")])
+            path = from_hub(str(model))
         return component("sentence-transformers", options, {"folder": folder_bundle(path, connection.store)})
     from tunevane.nn.models import with_folders
 

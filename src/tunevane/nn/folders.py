@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -148,6 +149,34 @@ def folder_bundle(folder: Path, store: BlobStore) -> blob_pb2.Bundle:
         if path.is_file() and path.suffix not in _SKIPPED and not path.name.startswith(".")
     }
     return bundles.make(files)
+
+
+def is_hub_id(name: str) -> bool:
+    """Tells whether a name has the form of a model on the hub: `owner/name`."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII) is not None
+
+
+def from_hub(model_id: str) -> Path:
+    """Returns the folder of a model of the hub, downloaded unless it was before; weights as safetensors only.
+
+    Raises:
+        InvalidRequestError: The hub cannot be reached, has no such model, or huggingface-hub is not installed.
+
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise InvalidRequestError(
+            f"there is no folder {model_id}, and to look for it on the hub huggingface-hub is needed;"
+            " run: pip install huggingface-hub"
+        ) from None
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:  # the hub's client raises many kinds, those of its http library included
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise InvalidRequestError(
+            f"there is no folder {model_id}, and it does not come from the hub: {reason}"
+        ) from error
 
 
 @contextmanager

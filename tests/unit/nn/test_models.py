@@ -13,7 +13,7 @@ from tunevane import plugins
 from tunevane.callback.components import component
 from tunevane.core import bundles
 from tunevane.errors import InvalidRequestError
-from tunevane.nn import models
+from tunevane.nn import folders, models
 from tunevane.nn.encode import Encoder
 from tunevane.nn.inputs import Inputs
 from tunevane.storage.blobs import BlobStore
@@ -100,3 +100,29 @@ def test_every_registered_model_tells_what_it_is() -> None:
         assert info.name == name
         assert info.summary.endswith(".")
         assert set(info.task.split(", ")) <= {"text-to-text", "image-to-image", "text-to-image"}
+
+
+def test_a_model_of_the_hub_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    kept = tmp_path / "hub" / "models--owner--name"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("abc")
+    tiny(tmp_path / "made").save(str(kept / "snapshots" / "abc"))
+    folder = folders.from_hub("owner/name")
+    assert folder == kept / "snapshots" / "abc"
+    assert models.folder_bundle(folder, BlobStore(tmp_path / "blobs")).files
+    with pytest.raises(
+        InvalidRequestError, match="there is no folder owner/other, and it does not come from the hub: "
+    ):
+        folders.from_hub("owner/other")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [("owner/name-1.5", True), ("minilm", False), ("./name", False), ("a/b/c", False), ("/a", False), ("a/..", False)],
+)
+def test_what_is_an_id_of_the_hub(name: str, is_one: bool) -> None:
+    assert folders.is_hub_id(name) is is_one

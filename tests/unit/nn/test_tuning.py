@@ -29,7 +29,7 @@ def trained(model: SentenceTransformer) -> set[str]:
 
 def step(model: SentenceTransformer, texts: list[str]) -> None:
     """Trains one step towards nothing in particular."""
-    from tunevane.nn.encode import text_features, tokenise
+    from tunevane.nn.inputs import text_features, tokenise
 
     model.train()
     optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.5)

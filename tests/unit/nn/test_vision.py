@@ -82,6 +82,8 @@ def test_folders_of_transformers(tmp_path: Path, store: BlobStore, make: Any) ->
     assert same_weights(model, again)
     np.testing.assert_array_equal(again.encode(list(IMAGES)), model.encode(list(IMAGES)))
     if make is clip:
+        np.testing.assert_array_equal(Encoder(model).encode(data.items, pictures=pictures, tower="clip-vision"), ours)
+        np.testing.assert_array_equal(Encoder(model).encode(TEXTS, tower="clip-text"), Encoder(model).encode(TEXTS))
         np.testing.assert_allclose(Encoder(model).encode(TEXTS), model.encode(TEXTS), atol=1e-5)
 
 
