@@ -33,7 +33,7 @@ from tunevane_trainer.training.patience import Moment
 from tunevane_trainer.training.state import Progress
 
 ANSWER_SECONDS = 3.0
-BATCHES = 100
+BATCHES = 40
 BATCH_SIZE = 16
 
 
@@ -103,11 +103,11 @@ def blocked(folder: Path, epochs: int, *, asynchronous: bool) -> tuple[float, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=4, help="epochs, of which the first is not counted")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs, of which the first is not counted")
     epochs = parser.parse_args().epochs
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         waiting, batches = blocked(Path(first), epochs, asynchronous=True)
-        peer, _ = blocked(Path(second), epochs, asynchronous=False)
+        peer, _ = blocked(Path(second), 2, asynchronous=False)
     rows: list[Row] = [
         at_most("share of an epoch that training is blocked", waiting / (waiting + batches), 0.01),
         faster("seconds that training waits per epoch, against evaluation at once", waiting, peer, 20),
