@@ -30,11 +30,15 @@ class Pairs:
     ideal: Floats
     """The grades in the order of an ideal ranking: for each query from the largest down [p]."""
 
+    ranks: Ints
+    """The rank of each entry of `ideal`, from 0 for each query [p]."""
+
     def rows(self, start: int, stop: int) -> Pairs:
         """Returns the pairs of the queries `start` to `stop` (exclusive), counted from `start`."""
         first, last = np.searchsorted(self.queries, [start, stop])
         queries = self.queries[first:last] - start
-        return Pairs(queries, self.documents[first:last], self.grades[first:last], self.ideal[first:last])
+        own = slice(first, last)
+        return Pairs(queries, self.documents[own], self.grades[own], self.ideal[own], self.ranks[own])
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ class Judgements:
         counted = (gains > 0) & (positions != own[rows])
         rows, positions, gains = rows[counted], positions[counted], gains[counted]
         relevant = np.bincount(rows, minlength=queries)
-        pairs = Pairs(rows, positions, gains, gains[np.lexsort((-gains, rows))])
+        ranks = np.arange(len(rows)) - (np.cumsum(relevant) - relevant)[rows]
+        pairs = Pairs(rows, positions, gains, gains[np.lexsort((-gains, rows))], ranks)
         return cls(queries, documents, relevant, own, pairs=pairs)
 
     def rows(self, start: int, stop: int) -> Judgements:

@@ -90,10 +90,9 @@ class Results:
             return reached[np.minimum(judged.relevant, k)]
         key = ("ideal", weights)
         if key not in self._sums:
-            row = judged.pairs.queries
-            rank = np.arange(len(row)) - (np.cumsum(judged.relevant) - judged.relevant)[row]
+            pairs = judged.pairs
             weight = weights(np.arange(1.0, int(judged.relevant.max()) + 1.0))
-            self._sums[key] = self._add_up(row, rank, judged.pairs.ideal * weight[rank])
+            self._sums[key] = self._add_up(pairs.queries, pairs.ranks, pairs.ideal * weight[pairs.ranks])
         return self._sums[key][self._announced(k)]
 
     def hits_at_total(self) -> Floats:
