@@ -12,6 +12,7 @@ import torch
 from support.models import names, tiny
 from support.vision import clip
 from tunevane.callback.components import component
+from tunevane.errors import InvalidRequestError
 from tunevane.nn import folders, models, packed
 from tunevane.nn.encode import Encoder
 from tunevane.nn.inputs import route
@@ -63,3 +64,19 @@ def test_models_that_compute_otherwise_are_left_alone(tmp_path: Path, model: Sen
     assert packed.fits(other, route(other, "text"))
     other[0].model.config.hidden_act = "relu"
     assert not packed.fits(other, route(other, "text"))
+
+
+def test_each_route_of_a_model_is_seen(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    parts: list[Any] = [list(tiny(tmp_path / name).children()) for name in ("query", "document")]
+    asymmetric = SentenceTransformer(modules=[Router.for_query_document(*parts)], device="cpu")
+    np.testing.assert_allclose(Encoder(asymmetric).encode(TEXTS), asymmetric.encode(TEXTS), atol=1e-5)
+    by_name = SentenceTransformer(
+        modules=[Router({"words": parts[0]}, route_mappings={(None, "text"): "words"})], device="cpu"
+    )
+    assert route(by_name, "text") == parts[0]
+    lost = SentenceTransformer(modules=[Router({"words": parts[0]}, allow_empty_key=False)], device="cpu")
+    with pytest.raises(InvalidRequestError, match="the model has no way for texts; it has those named words"):
+        route(lost, "text")
