@@ -120,6 +120,15 @@ def test_copies_count_in_every_way(engine: Engine, tmp_path: Path) -> None:
     assert all(outcome.recall > 0.98 for outcome in result.search)
 
 
+def test_a_handful_of_documents_needs_no_graph(engine: Engine, tmp_path: Path) -> None:
+    opener = engine.opener("settings", ready_vectors.go_on)
+    asked = {"metrics": ["hit@1"], "search": ["hnsw", "binary"], "limit": 3}
+    few = ready_vectors.work(tmp_path, QUERIES[0][:2], DOCUMENTS[0][:2], [1, 2], [1, 2], opener, asked)
+    result = evaluation.run(few)
+    assert [outcome.recall for outcome in result.search] == [1, 1]
+    assert all(outcome.seconds < 10 for outcome in result.search)
+
+
 def test_nothing_is_left_in_the_engine(engine: Engine, tmp_path: Path) -> None:
     measure(engine, tmp_path, search=["dims=8", "int8"])
     connection = engine._connection()

@@ -18,6 +18,12 @@ POLL_SECONDS = 0.1
 STILL_SECONDS = 30.0
 """How long a server may say that it is done while it has indexed less than it holds."""
 
+THRESHOLD_KILOBYTES = 1
+"""Segments of vectors below this size stay as they are; Qdrant knows no smaller one."""
+
+MANY_SEGMENTS = 64
+"""More than a server spreads a new collection over."""
+
 
 def creation(name: str, dimensions: int, settings: SearchSettings, *, euclidean: bool) -> wire.CreateCollection:
     """Returns the request that makes a collection; nothing is indexed while vectors arrive."""
@@ -62,15 +68,21 @@ def search_params(settings: SearchSettings) -> wire.SearchParams:
     return params
 
 
-def build(connection: QdrantConnection, name: str, check: Callable[[], None]) -> None:
+def build(connection: QdrantConnection, name: str, dimensions: int, check: Callable[[], None]) -> None:
     """Lets the server index a full collection, and waits until it has.
+
+    Args:
+        connection: Where it lives.
+        name: Of the collection.
+        dimensions: Numbers in each vector.
+        check: Asked while waiting; raises to give up.
 
     Raises:
         EvaluationFailedError: It says that it cannot.
         UnavailableError: It went away.
 
     """
-    threshold = wire.OptimizersConfigDiff(indexing_threshold=1)
+    threshold = wire.OptimizersConfigDiff(indexing_threshold=THRESHOLD_KILOBYTES)
     request = wire.UpdateCollection(collection_name=name, optimizers_config=threshold)
     connection.ask(connection.collections.Update, request, "indexing a collection", check)
     since: float | None = None
@@ -81,9 +93,9 @@ def build(connection: QdrantConnection, name: str, check: Callable[[], None]) ->
             said = info.optimizer_status.error or "its state is red"
             raise EvaluationFailedError(f"Qdrant at {connection.address.target} cannot index a collection: {said}")
         if info.status == wire.CollectionStatus.Green:
-            if info.indexed_vectors_count >= info.points_count:
+            small = 4 * dimensions * info.points_count < 1024 * THRESHOLD_KILOBYTES * MANY_SEGMENTS
+            if small or info.indexed_vectors_count >= info.points_count:
                 return
-            # Segments below the threshold stay as they are.
             since = time.monotonic() if since is None else since
             if time.monotonic() - since > STILL_SECONDS:
                 _log.warning("indexed=%d points=%d", info.indexed_vectors_count, info.points_count)

@@ -117,7 +117,7 @@ class QdrantIndex:
             raise UnavailableError(f"Qdrant holds {held.result.count} vectors instead of {count}")
         self._count = count
         if not self._settings.is_exact:
-            collection.build(self._connection, self.name, self._check)
+            collection.build(self._connection, self.name, self._dimensions, self._check)
 
     def search(self, queries: Floats, limit: int, settings: SearchSettings = EXACT) -> tuple[Ids, Floats]:
         """Finds the nearest vectors of each query."""
