@@ -34,4 +34,7 @@ def recompute_activations(model: torch.nn.Module) -> None:
             ]
         )
     for each in able:
-        each.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(each, "activation_checkpointing_enable"):
+            each.activation_checkpointing_enable({"use_reentrant": False})
+        else:  # as transformers called it before
+            each.gradient_checkpointing_enable({"use_reentrant": False})

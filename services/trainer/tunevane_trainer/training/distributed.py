@@ -231,4 +231,6 @@ def joined(environ: Mapping[str, str] = os.environ) -> Iterator[Group]:
     finally:
         _current.clear()
         _words_group.clear()
-        distributed.destroy_process_group()
+        # Where another process has ended there is nobody to say goodbye to.
+        if not group.busy:
+            distributed.destroy_process_group()

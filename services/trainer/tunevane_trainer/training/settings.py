@@ -27,3 +27,6 @@ class WorkerConfig:
 
     evaluator_blob_dir: Path | None = None
     """Where the evaluator keeps its blobs, if that is on the disk of `blob_dir`; None sends checkpoints to it."""
+
+    processes: int = 1
+    """Processes on this machine that train together; torchrun and Kubernetes start them otherwise, by `RANK`."""
