@@ -117,6 +117,7 @@ def test_nothing_is_left_behind(edge: EdgeProcess) -> None:
     connection = edge.connection()
     index = QdrantIndex(connection, "swept")
     index.create(24)
+    index.seal(0)
     now = int(index.name.rpartition("-")[2])
     assert connection.sweep(now) == []
     assert connection.sweep(now + 7 * 3600) == [index.name]
