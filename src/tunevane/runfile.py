@@ -71,6 +71,9 @@ class RunFile:
     optimizer_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     """Options of the optimizer, for example `{warmup: 0.1}`."""
 
+    training_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    """How batches are drawn and computed, for example `{micro_batch_size: 16}`."""
+
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the training pass."""
 
@@ -253,7 +256,7 @@ def schema() -> dict[str, object]:
     described = describe.schema(RunFile)
     properties = described["properties"]
     assert isinstance(properties, dict)
-    for key in ("model_options", "loss_options", "optimizer_options"):
+    for key in ("model_options", "loss_options", "optimizer_options", "training_options"):
         properties[key] |= {"type": "object"}
     with_options = []
     for name, cls in plugins.load_all("callbacks").items():

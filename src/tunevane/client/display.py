@@ -25,7 +25,8 @@ from tunevane.api.type.v1 import event_pb2
 from tunevane.client.gallery import Examples
 from tunevane.client.tables import decisions_table, metrics_table, summary
 from tunevane.core.history import History
-from tunevane.core.transcript import Transcript
+from tunevane.core.transcript import Transcript, number
+from tunevane.core.worse import worse
 
 _STYLES = {"WARN ": "yellow", "ERROR": "bold red", "DEBUG": "dim"}
 
@@ -81,6 +82,7 @@ class _Live:
         self._key = ""
         self._epochs = 0
         self._batches = 0
+        self._val_loss = ""
 
     def clear(self) -> None:
         if self._task is not None:
@@ -94,7 +96,10 @@ class _Live:
         elif kind == "step_reported":
             step = event.step_reported
             title = f"Training [{event.epoch}/{self._epochs}]"
-            self._update(title, step.batch, self._batches, f"• loss: {step.loss:.3f}")
+            note = f"• loss: {number(step.loss)}{self._val_loss} • {step.items_per_second:,.0f} examples/s"
+            self._update(title, step.batch, self._batches, note)
+        elif kind == "epoch_ended" and event.epoch_ended.HasField("val_loss"):
+            self._val_loss = f" • val_loss: {number(event.epoch_ended.val_loss)}"
         elif kind == "evaluation_reported":
             told = event.evaluation_reported
             rate = f"• {told.items_per_second:,.0f}/s" if told.items_per_second else ""
@@ -118,6 +123,9 @@ def print_metrics(history: History, console: Console | None = None) -> None:
         console.print("This run had no evaluation, so there are no retrieval metrics.")
         return
     console.print(metrics_table(history))
+    sentence = worse(history.before, history.after)
+    if sentence:
+        console.print(f"{sentence}.", style="red", soft_wrap=True)
 
 
 def print_decisions(history: History, console: Console | None = None) -> None:

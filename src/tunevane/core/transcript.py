@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tunevane.api.type.v1 import event_pb2
 
 BAR_WIDTH = 40
@@ -44,10 +46,17 @@ class Transcript:
         line = (
             f"Training [{event.epoch}/{self._epochs}] {'━' * BAR_WIDTH} {ended.batches}/{ended.batches} 0:00:00 {took}"
         )
-        line += f" • loss: {ended.train_loss:.3f}"
+        line += f" • loss: {number(ended.train_loss)}"
         if ended.HasField("val_loss"):
-            line += f" • val_loss: {ended.val_loss:.3f}"
+            line += f" • val_loss: {number(ended.val_loss)}"
         return line
+
+
+def number(value: float) -> str:
+    """Writes a value with three decimals, a small one with as many as show three digits: only 0 is `0.000`."""
+    if value == 0 or not math.isfinite(value) or abs(value) >= 0.1:
+        return f"{value:.3f}"
+    return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}" if abs(value) >= 1e-6 else f"{value:.2e}"
 
 
 def clock(seconds: float) -> str:

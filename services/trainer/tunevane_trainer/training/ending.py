@@ -11,6 +11,7 @@ from tunevane.api.trainer.v1 import run_pb2
 from tunevane.api.type.v1 import blob_pb2, event_pb2
 from tunevane.callback.schedule import Schedule
 from tunevane.core import bundles
+from tunevane.core.worse import worse
 from tunevane.nn import checkpoint, folders, models
 from tunevane.nn.blend import blend
 from tunevane_trainer.training import own, sweep
@@ -68,12 +69,15 @@ class Ending:
     def _measure(self, trainer: Trainer, weights: blob_pb2.Bundle, moment: Moment) -> None:
         """Measures what the user gets, and records it with what the log says about it in one step."""
         measured = self.meter.measure(weights, moment)
+        sentence = worse(self.committed.before or {}, measured.values)
         measured.values |= own.values(self.schedule, self.meter.model_name, trainer.model)
         events = [log_event("Done ✨"), log_event(self._took(), event_pb2.SEVERITY_DEBUG)]
         before = self.committed.before or {}
         for name, value in measured.values.items():
             earlier = f"{before[name]:.5f}" if name in before else "unknown"
             events.append(log_event(f"Metric: '{name}' before fine-tuning:  {earlier} after fine-tuning: {value:.5f}"))
+        if sentence:
+            events.append(log_event(sentence, event_pb2.SEVERITY_WARNING))
         if self.schedule.measurers:
             events.insert(0, measured.event(event_pb2.STAGE_AFTER, self.files.store, self.against))
         self.files.commit(events)
