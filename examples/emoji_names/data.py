@@ -74,10 +74,15 @@ def names(languages: Sequence[str] = LANGUAGES) -> list[Name]:
     return [
         Name(_plain(data[language]), _plain(data["en"]), concept(symbol))
         for symbol, data in emoji.EMOJI_DATA.items()
-        if data["status"] == emoji.STATUS["fully_qualified"] and not _LEFT_OUT.search(symbol)
+        if data["status"] == emoji.STATUS["fully_qualified"] and not is_left_out(symbol)
         for language in languages
         if language in data and _letters(_plain(data[language])) != _letters(_plain(data["en"]))
     ]
+
+
+def is_left_out(symbol: str) -> bool:
+    """Tells whether an emoji is a flag or has a skin tone."""
+    return _LEFT_OUT.search(symbol) is not None
 
 
 def _plain(name: str) -> str:

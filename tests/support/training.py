@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
+
+from google.protobuf import json_format
 
 from support.models import tiny
 from tunevane.api.trainer.v1 import run_pb2
@@ -42,7 +45,7 @@ def without_dropout() -> Path:
 
     scratch = Path(mkdtemp(prefix="tunevane-tests-"))
     model = tiny(scratch, counted=False)
-    inner = model[0].model
+    inner: Any = model[0].model  # Any: torch types a submodule as module or tensor
     inner.config.hidden_dropout_prob = inner.config.attention_probs_dropout_prob = 0.0
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -81,7 +84,7 @@ def trainer(
         spec.loss.CopyFrom(component(*loss))
     if eval_data is not None:
         spec.eval_data.CopyFrom(datasets.save(eval_data, store))
-    spec.training_options.update(dict(training or {}))
+    json_format.ParseDict(dict(training or {}), spec.training_options)
     return assembly.trainer(
         spec, store, Quiet(), Schedule([], "tiny", with_val_loss=eval_data is not None), lambda: False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tunevane_trainer.training.losses import LossInfo, Space
 
 NAMES = plugins.names("losses")
 SPACE = Space(dim=8, classes=4)
+ORDER = ("pairs", "items", "scored")
 
 
 def info(name: str) -> LossInfo:
@@ -138,6 +140,20 @@ def test_a_loss_without_a_name_goes_by_the_kind() -> None:
     assert losses.check("", {}, ["items"], "loss")[0].name == "triplet-margin"
     assert losses.check("", {}, ["scored"], "loss")[0].name == "cosent"
     assert set(losses.DEFAULT_FOR.values()) <= set(NAMES)
+
+
+def test_the_page_about_losses_lists_them_all() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "losses.md"
+    listed = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert listed == [
+        row(info(name)) for name in sorted(NAMES, key=lambda name: (ORDER.index(info(name).kinds[0]), name))
+    ]
+
+
+def row(found: LossInfo) -> str:
+    options = [each for each in dataclasses.fields(found.options) if not each.name.startswith("miner")]
+    shown = ", ".join(f"`{each.name}: {str(each.default).lower()}`" for each in options)
+    return f"| `{found.name}` | {found.kinds[0]} | {found.summary} | {shown} |"
 
 
 @pytest.mark.parametrize("name", NAMES)

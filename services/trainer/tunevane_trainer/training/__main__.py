@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from tunevane import config, log
 from tunevane.errors import ConfigurationError
@@ -39,7 +40,8 @@ def _train(settings: WorkerConfig) -> int:
         code = run(settings)
         # In an epoch that broke off the others do not listen; they notice that this process has ended.
         if not group.busy:
-            group.tell({"do": "end", "code": code})
+            with suppress(distributed.PeerLostError):
+                group.tell({"do": "end", "code": code})
         return code
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import distributed
 
 from tunevane.errors import ConfigurationError
+from tunevane_trainer.training.stopping import Stopped
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,8 +30,8 @@ WAIT = timedelta(days=7)
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class PeerLostError(Exception):
-    """Another process of the group has ended."""
+class PeerLostError(Stopped):
+    """Another process of the group has ended, so this one can only save what it has."""
 
 
 def _with_peers(call: Callable[P, T]) -> Callable[P, T]:
@@ -165,13 +166,13 @@ class Group:
         return _words_group[0] if _words_group else None
 
     @contextmanager
-    def epoch(self, agreed: type[Exception]) -> Iterator[None]:
-        """Marks an epoch; one that ends by anything but an exception that all agreed on leaves the mark."""
+    def epoch(self) -> Iterator[None]:
+        """Marks an epoch; the mark stays where it ends by anything but a stop that all agreed on."""
         self.busy = True
         try:
             yield
-        except agreed:
-            self.busy = False
+        except Stopped as error:
+            self.busy = isinstance(error, PeerLostError)
             raise
         self.busy = False
 

@@ -80,9 +80,11 @@ def _train(trainer: Trainer, words: Mapping[str, Any]) -> None:
     done: Sequence[float] = words["losses"]
     try:
         trainer.train_epoch(words["number"], Within(done, random_state(trainer.model.device)) if done else None)
-    except Stopped as error:
-        if isinstance(error.__cause__, PeerLostError):
-            raise error.__cause__ from None
+    except PeerLostError:
+        raise
+    except Stopped:
+        # All stop here; the leader says what follows.
+        return
 
 
 def _make_room(optimizer: torch.optim.Optimizer, slots: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:

@@ -43,7 +43,12 @@ def run(size: int, environ: Mapping[str, str] = os.environ) -> int:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tunevane_trainer.training"]
     processes = [subprocess.Popen(command, env=environment(rank, size, port, environ)) for rank in range(size)]
-    signal.signal(signal.SIGTERM, lambda *_: [each.terminate() for each in processes])
+
+    def pass_on(number: int, _: object) -> None:
+        for each in processes:
+            each.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
     ended: SimpleQueue[int] = SimpleQueue()
 
     def wait(process: subprocess.Popen[bytes]) -> None:

@@ -16,21 +16,20 @@ from tunevane.callback.schedule import Schedule
 from tunevane.core.dataset import Dataset
 from tunevane_trainer.training import batches, shared
 from tunevane_trainer.training.batches import Batch
-from tunevane_trainer.training.distributed import Group, PeerLostError
+from tunevane_trainer.training.distributed import Group
 from tunevane_trainer.training.gradients import Gradients
 from tunevane_trainer.training.optimizers import AdamW
 from tunevane_trainer.training.options import TrainingOptions
 from tunevane_trainer.training.state import Within, restore_random_state
+from tunevane_trainer.training.stopping import Stopped
 from tunevane_trainer.training.vectors import Reader
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+__all__ = ["Reports", "Stopped", "Trainer"]
+
 REPORT_SECONDS = 0.5
-
-
-class Stopped(Exception):  # noqa: N818  # it is no error
-    """The run was asked to stop, or the process was."""
 
 
 class Reports(Protocol):
@@ -123,12 +122,9 @@ class Trainer:
         started = time.perf_counter()
         self.schedule.notify("on_train_epoch_begin")
         self.losses = [] if within is None else list(within.losses)
-        self._begin(number, within)
-        try:
-            with self.group.epoch(Stopped):
-                self._train(number)
-        except PeerLostError as error:
-            raise Stopped(str(error)) from error
+        with self.group.epoch():
+            self._begin(number, within)
+            self._train(number)
         self.schedule.notify("on_train_epoch_end")
         ended = event_pb2.EpochEnded(
             train_loss=sum(self.losses) / len(self.losses),
