@@ -15,9 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import grpc
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from tunevane.api.evaluator.v1 import evaluator_service_pb2
+from tunevane.api.tracker.v1 import tracker_service_pb2
+from tunevane.api.trainer.v1 import trainer_service_pb2
 from tunevane.errors import TunevaneError
+from tunevane.rpc.options import client_options
 
 Standing = Literal["ok", "note", "wrong"]
 
@@ -44,6 +51,13 @@ _EXTRA = {
     "qdrant-edge-py": "evaluator",
     "prometheus-client": "tracker",
     "wandb": "tracker",
+}
+
+
+_CONTRACT = {
+    "trainer": trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"],
+    "evaluator": evaluator_service_pb2.DESCRIPTOR.services_by_name["EvaluatorService"],
+    "tracker": tracker_service_pb2.DESCRIPTOR.services_by_name["TrackerService"],
 }
 
 
@@ -204,7 +218,55 @@ def _health(name: str, target: str, host: str, port: int) -> Finding:
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         word = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status).replace("_", " ").lower()
         return Finding(name, "wrong", f"{target} answers that it is {word}; look at its log")
+    lacks = missing_from(name, target)
+    if lacks:
+        more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
+        sentence = f"{target} is older than this client: it does not know {lacks[0]}{more}; update the service"
+        return Finding(name, "wrong", sentence)
     return Finding(name, "ok", f"serving at {target}")
+
+
+def missing_from(name: str, target: str) -> list[str]:
+    """Lists what this client's contract has and a service's own description, by reflection, has not.
+
+    Empty where the service is as new as this client, or newer, or does not describe itself.
+    """
+    ours = _CONTRACT[name]
+    with grpc.insecure_channel(target, options=client_options(target)) as channel:
+        theirs = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        try:
+            service = theirs.FindServiceByName(ours.full_name)
+        except (KeyError, grpc.RpcError):
+            return [] if _describes_nothing(channel) else [ours.name]
+        lacks: dict[str, None] = {}
+        for method in ours.methods:
+            found = service.methods_by_name.get(method.name)
+            if found is None:
+                lacks[f"{ours.name}.{method.name}"] = None
+                continue
+            for side in ("input_type", "output_type"):
+                _compare(getattr(method, side), getattr(found, side), lacks, set())
+        return list(lacks)
+
+
+def _describes_nothing(channel: grpc.Channel) -> bool:
+    try:
+        return not ProtoReflectionDescriptorDatabase(channel).get_services()
+    except grpc.RpcError:
+        return True
+
+
+def _compare(ours: Descriptor, theirs: Descriptor, lacks: dict[str, None], seen: set[str]) -> None:
+    """Notes the fields that one message has and the other has not, and all messages below."""
+    if ours.full_name in seen:
+        return
+    seen.add(ours.full_name)
+    for field in ours.fields:
+        found = theirs.fields_by_number.get(field.number)
+        if found is None:
+            lacks[f"{ours.name}.{field.name}"] = None
+        elif field.message_type is not None and found.message_type is not None:
+            _compare(field.message_type, found.message_type, lacks, seen)
 
 
 def _speaks_tls(host: str, port: int) -> bool:

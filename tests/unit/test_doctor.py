@@ -12,8 +12,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from grpc_reflection.v1alpha import reflection
 
 from tunevane import doctor
+from tunevane.api.trainer.v1 import run_pb2, trainer_service_pb2
 
 
 @pytest.fixture
@@ -86,6 +93,51 @@ def test_a_port_that_speaks_tls(tmp_path: Path) -> None:
     finally:
         server.stop(None).wait()
     assert found.sentence == f"127.0.0.1:{port} speaks TLS, and this client was told to speak without"
+
+
+@pytest.mark.parametrize("takes_away", ["nothing", "field", "method"])
+def test_a_service_that_is_older_than_the_client(takes_away: str) -> None:
+    """The service describes itself without a field or a method that the client knows."""
+    pool = DescriptorPool()
+    own = trainer_service_pb2.DESCRIPTOR
+    for file in (*_below(own), own):
+        made = descriptor_pb2.FileDescriptorProto()
+        file.CopyToProto(made)
+        for message in made.message_type:
+            if takes_away == "field" and message.name == "RunSpec":
+                del message.field[-1]
+        for service in made.service:
+            if takes_away == "method":
+                (gone,) = (n for n, method in enumerate(service.method) if method.name == "CancelRun")
+                del service.method[gone]
+        pool.Add(made)
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    reflection.enable_server_reflection([own.services_by_name["TrainerService"].full_name], server, pool=pool)
+    health = HealthServicer()
+    health.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        found = doctor.service("trainer", f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
+    last = run_pb2.RunSpec.DESCRIPTOR.fields[-1].name
+    lacks = {"nothing": None, "field": f"RunSpec.{last}", "method": "TrainerService.CancelRun"}[takes_away]
+    if lacks is None:
+        assert found.standing == "ok"
+    else:
+        word = f"is older than this client: it does not know {lacks}; update the service"
+        assert found.sentence == f"127.0.0.1:{port} {word}"
+
+
+def _below(file: FileDescriptor) -> list[FileDescriptor]:
+    """Lists the files that a file imports, each after those that it imports itself."""
+    found: dict[str, FileDescriptor] = {}
+    for each in file.dependencies:
+        for deeper in (*_below(each), each):
+            found.setdefault(deeper.name, deeper)
+    return list(found.values())
 
 
 def _certificate(folder: Path) -> tuple[bytes, bytes]:
