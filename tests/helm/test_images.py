@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,11 +87,11 @@ def base(buildah: Buildah) -> str:
     return base_image(buildah)
 
 
-def free_ports() -> Iterator[int]:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            yield int(probe.getsockname()[1])
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 @pytest.mark.nightly
@@ -100,8 +99,7 @@ def free_ports() -> Iterator[int]:
 @pytest.mark.parametrize(("service", "target"), [("tracker", None), ("trainer", "service")])
 def test_it_serves_as_a_user_without_rights(service: str, target: str | None, buildah: Buildah, base: str) -> None:
     container = buildah("from", buildah.build(service, base, target))
-    ports = free_ports()
-    port, shown = next(ports), next(ports)
+    port, shown = free_ports()
     name = "HTTP" if service == "tracker" else "METRICS"
     settings = [f"TUNEVANE_{service.upper()}_PORT={port}", f"TUNEVANE_{service.upper()}_{name}_PORT={shown}"]
     run = ["run", "--network", "host", "--user", USER]
@@ -109,8 +107,12 @@ def test_it_serves_as_a_user_without_rights(service: str, target: str | None, bu
     process = subprocess.Popen([*command, service], stderr=subprocess.PIPE, text=True, env=buildah.environment)
     try:
         assert process.stderr is not None
-        said = next(line for line in process.stderr if "serving service=" in line)
-        assert f":{port}" in said
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "serving service=" in line:
+                break
+        assert f":{port}" in said[-1], "".join(said)
         option = "--target" if service == "trainer" else f"--{service}"
         answer = buildah(*run, container, "--", "tunevane", "doctor", option, f"127.0.0.1:{port}", "--output", "json")
         assert '"serving at 127.0.0.1' in answer
