@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,12 @@ def test_the_lock_is_hashed_and_fits_what_is_asked_for(lock: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def buildah(tmp_path_factory: pytest.TempPathFactory) -> Buildah:
-    return prepare(tmp_path_factory.mktemp("images"))
+def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+    found = prepare(tmp_path_factory.mktemp("images"))
+    yield found
+    # Gigabytes, because each layer is a whole copy.
+    found("rm", "--all")
+    found("rmi", "--all", "--force")
 
 
 @pytest.fixture(scope="module")
