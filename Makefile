@@ -116,7 +116,7 @@ docs: $(VENV)/dev  ## Build the docs into build/docs.
 
 .PHONY: bench
 bench: $(VENV)/dev  ## Measure ours against the peers.
-	cd benchmarks && for each in metrics decisions evaluation search scrapes events checkpoints asynchronous; do ../$(BIN)/python $$each.py || exit 1; done
+	cd benchmarks && for each in metrics decisions evaluation search scrapes events checkpoints asynchronous training; do ../$(BIN)/python $$each.py || exit 1; done
 
 .PHONY: clean
 clean:  ## Remove what was installed and built.
