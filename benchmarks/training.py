@@ -1,7 +1,8 @@
 """Items that training learns per second of CPU: our loop against the trainer of sentence-transformers.
 
 The same MiniLM weights (three layers), pairs, batches of 64, loss, AdamW and arithmetic; no checkpoints, no evaluation,
-no reports on either side. Each has its own defaults otherwise: theirs updates weights in one fused kernel. What is timed is one epoch, and building neither model nor trainer.
+no reports on either side. Each has its own defaults otherwise: theirs updates weights in one fused kernel. What is
+timed is one epoch, and building neither model nor trainer.
 """
 
 from __future__ import annotations
