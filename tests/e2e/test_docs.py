@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,6 +40,8 @@ def test_the_snippets_of_a_page_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNEVANE_TARGET", services.trainer)
-    space: dict[str, object] = {"__name__": page.stem}
+    # A module of its own: dataclasses look for the one that they are defined in.
+    module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(snippet, str(page), "exec"), space)
+        exec(compile(snippet, str(page), "exec"), module.__dict__)

@@ -75,7 +75,7 @@ def test_the_log_tells_the_story_in_order(undisturbed: tunevane.Run) -> None:
     story = [
         *(f"Training [{epoch}/4] " for epoch in range(1, epochs + 1)),
         "INFO  Done ✨",
-        "DEBUG Finetuning took 0 days, 0 hours 0 minutes and ",
+        "DEBUG Finetuning took 0 days, 0 hours ",
         "INFO  Metric: 'minilm_precision_at_k' before fine-tuning:  ",
         "INFO  Metric: 'minilm_dcg_at_k' before fine-tuning:  ",
         "INFO  Building the artifact ...",
@@ -239,7 +239,7 @@ def test_components_are_listed(stack: Stack) -> None:
 
 def tunevane_command(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tunevane", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_the_command_line_shows_a_run(undisturbed: tunevane.Run, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_an_interrupted_script_leaves_a_run_that_is_found_again(stack: Stack, tm
     assert process.stdout.readline().strip() == "left-alone"
     # What a terminal does at Ctrl-C: the signal goes to the whole foreground group.
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     run = tunevane.get_run("left-alone")
     assert run.status() in ("PENDING", "RUNNING")
     run.cancel()

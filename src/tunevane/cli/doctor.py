@@ -33,7 +33,8 @@ def doctor(
         found.append(finding)
         if output is Output.TEXT:
             line = f"{_MARKS[finding.standing]} {finding.what:<22} {finding.sentence}"
-            console.print(Text(line, style=styles[finding.standing]) if sys.stdout.isatty() else line, soft_wrap=True)
+            style = styles[finding.standing] if sys.stdout.isatty() else ""
+            console.print(Text(line, style=style), soft_wrap=True)
     if output is Output.JSON:
         print_json([vars(each) for each in found])
     if any(each.standing == "wrong" for each in found):

