@@ -231,6 +231,60 @@ def test_the_trainer_stops_early_and_means_the_loss_of_all_steps(stack: Stack, t
     assert outcome.epochs[0]["train_loss"] == pytest.approx(np.mean(losses))
 
 
+def test_the_trainer_of_hugging_face_with_a_plain_encoder(stack: Stack, tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments
+
+    from tunevane.integrations.transformers import SteeringCallback
+
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    encoder = AutoModel.from_pretrained(get_model_path(), num_hidden_layers=1)
+
+    def vectors(texts: list[str]) -> torch.Tensor:
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        mask = tokens["attention_mask"].unsqueeze(-1)
+        hidden = encoder(**tokens).last_hidden_state
+        return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+
+    class PairTrainer(Trainer):
+        # Any: as the base class has it.
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            scores = vectors(inputs["german"]) @ vectors(inputs["english"]).T / 0.05
+            return torch.nn.functional.cross_entropy(scores, torch.arange(len(scores)))
+
+    def batch(rows: list[tuple[str, str]]) -> dict[str, list[str]]:
+        return {"german": [german for german, _ in rows], "english": [english for _, english in rows]}
+
+    steering = SteeringCallback(callbacks(), model_name="bert")
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=4,
+        per_device_train_batch_size=8,
+        learning_rate=2e-4,
+        report_to=[],
+        save_strategy="no",
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    rows: Any = PAIRS  # Any: a list will do, and the trainer asks for more
+    trainer = PairTrainer(
+        encoder, arguments, data_collator=batch, train_dataset=rows, processing_class=tokenizer, callbacks=[steering]
+    )
+    trainer.train()
+    outcome = steering.outcome
+    assert outcome is not None
+    values = [epoch["bert_reciprocal_rank"] for epoch in outcome.epochs]
+    assert outcome.epoch == 1 + int(np.argmax(values))
+    with torch.inference_mode():
+        encoder.eval()
+        found = vectors([each["text"] for each in QUERIES]) @ vectors([each["text"] for each in INDEX]).T
+    ranks = [1 + int((row > row[n]).sum()) for n, row in enumerate(found)]
+    expected = np.mean([1 / rank if rank <= 5 else 0.0 for rank in ranks])
+    assert outcome.after["bert_reciprocal_rank"] == pytest.approx(expected)
+
+
 # Of Lightning's own making, with the torch and the loader at hand.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
