@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunevane import errors
+    from tunevane import aio, errors, runfile
     from tunevane.client.run import Run
     from tunevane.evaluation import Evaluation, evaluate
     from tunevane.session import (
@@ -42,12 +42,16 @@ _PLACES = {
 }
 """Where names live that are not in `tunevane.session`."""
 
+_MODULES = ("aio", "errors", "runfile")
+"""Modules that need no import of their own."""
+
 __all__ = [
     "Evaluation",
     "Outcome",
     "Run",
     "Steering",
     "Verdict",
+    "aio",
     "connect",
     "delete_dataset",
     "delete_run",
@@ -63,6 +67,7 @@ __all__ = [
     "list_models",
     "list_runs",
     "push_dataset",
+    "runfile",
     "steer",
 ]
 
@@ -70,8 +75,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'tunevane' has no attribute '{name}'")
-    if name == "errors":
-        return import_module("tunevane.errors")
+    if name in _MODULES:
+        return import_module(f"tunevane.{name}")
     return getattr(import_module(_PLACES.get(name, "tunevane.session")), name)
 
 
