@@ -79,7 +79,7 @@ async def run(
         ]
 
     def begin(port: int) -> None:
-        background.append(asyncio.ensure_future(supervisor.run(f"{config.host}:{port}")))
+        background.append(asyncio.ensure_future(supervisor.run(address_for_workers(config.host, port))))
         if tracker is not None:
             background.append(asyncio.ensure_future(Mirror(runs, tracker, observed, publisher=publisher).run()))
         if on_started is not None:
@@ -99,3 +99,15 @@ async def run(
         runs.close()
         if tracker is not None:
             tracker.close()
+
+
+def address_for_workers(host: str, port: int) -> str:
+    """Returns the address at which processes of this machine reach a server that listens on a host.
+
+    One that listens on every address is reached by loopback, where no proxy of the environment gets in between.
+    """
+    if host == "0.0.0.0":  # noqa: S104  # compared, not bound
+        return f"127.0.0.1:{port}"
+    if host in ("::", "[::]"):
+        return f"[::1]:{port}"
+    return f"{host}:{port}"
