@@ -309,9 +309,11 @@ def test_an_interrupted_script_leaves_a_run_that_is_found_again(stack: Stack, tm
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "left-alone"
+    # It watches once it shows a line of the log. Earlier, Python itself may swallow the signal while it imports.
+    assert process.stdout.readline()
     # What a terminal does at Ctrl-C: the signal goes to the whole foreground group.
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=240)
+    process.communicate(timeout=60)
     run = tunevane.get_run("left-alone")
     assert run.status() in ("PENDING", "RUNNING")
     run.cancel()
