@@ -100,7 +100,7 @@ def test_equals_ir_measures(seed: int) -> None:
 
 
 # ranx compiles its kernels with numba, which warns about unsigned to signed casts of its own.
-@pytest.mark.filterwarnings("ignore:unsafe cast from uint64 to int64")
+@pytest.mark.filterwarnings("ignore:.*unsafe cast from uint64 to int64")
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_ranx(seed: int) -> None:
     ranx = pytest.importorskip("ranx", reason="ranx comes with the extra 'bench'")
