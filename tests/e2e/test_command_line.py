@@ -135,6 +135,12 @@ def test_what_a_person_sees(folder: Path, name: str, words: tuple[str, ...]) -> 
         ("runs", "examples", "first-run"),
         ("runs", "decisions", "first-run"),
         ("runs", "compare", "first-run"),
+        ("runs", "watch", "first-run"),
+        ("runs", "logs", "first-run"),
+        ("runs", "pull", "first-run", "--directory", "again"),
+        ("runs", "cancel", "first-run"),
+        ("datasets", "push", "some-words", "train.csv"),
+        ("datasets", "delete", "some-words"),
         ("models",),
         ("losses",),
         ("callbacks",),
@@ -180,7 +186,7 @@ def test_options_win_over_the_file_and_end_in_a_second_run(folder: Path) -> None
     assert json.loads(ok(folder, "runs", "get", "second-run", "--output", "json"))["config"]["epochs"] == 1
     compared = ok(folder, "runs", "compare", "first-run", "second-run")
     assert compared.splitlines()[0].split() == ["metric", "first-run", "second-run"]
-    ok(folder, "runs", "delete", "second-run")
+    assert json.loads(ok(folder, "runs", "delete", "second-run", "--output", "json")) == {"name": "second-run"}
     gone = tunevane(folder, "runs", "get", "second-run")
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "second-run" in gone.stderr

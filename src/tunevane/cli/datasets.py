@@ -24,13 +24,17 @@ def push(
     name: DatasetName,
     file: Annotated[Path, typer.Argument(help="A data file.")],
     labeled: Labelled = False,
+    output: Format = Output.TEXT,
     target: Target = None,
 ) -> None:
     """Upload a data file and give it a name that runs can use."""
     from tunevane import session
 
     session.push_dataset(name, file, is_labeled=labeled, target=target)
-    typer.echo(name)
+    if output is Output.JSON:
+        print_json({"name": name})
+    else:
+        typer.echo(name)
 
 
 @app.command("list")
@@ -46,11 +50,13 @@ def list_(output: Format = Output.TEXT, target: Target = None) -> None:
 
 
 @app.command()
-def delete(name: DatasetName, target: Target = None) -> None:
+def delete(name: DatasetName, output: Format = Output.TEXT, target: Target = None) -> None:
     """Remove a data set's name; its files stay while a run refers to them."""
     from tunevane import session
 
     session.delete_dataset(name, target=target)
+    if output is Output.JSON:
+        print_json({"name": name})
 
 
 @app.command()

@@ -168,23 +168,34 @@ def _asked(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 @app.command()
-def watch(name: RunName, target: Target = None) -> None:
+def watch(name: RunName, output: Format = Output.TEXT, target: Target = None) -> None:
     """Follow a run with progress bars until it ends."""
     from tunevane import session
 
-    _follow(session.get_run(name, target=target))
+    run = session.get_run(name, target=target)
+    if output is Output.TEXT:
+        _follow(run)
+        return
+    status = run.wait()
+    print_json({"name": run.name, "status": status})
+    if status != "SUCCEEDED":
+        raise typer.Exit(1)
 
 
 @app.command()
 def logs(
     name: RunName,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for further lines until the run ends.")] = False,
+    output: Format = Output.TEXT,
     target: Target = None,
 ) -> None:
-    """Print a run's log."""
+    """Print a run's log; as JSON a list of its lines."""
     from tunevane import session
 
     run = session.get_run(name, target=target)
+    if output is Output.JSON:
+        print_json(list(run.stream_logs()) if follow else run.logs().splitlines())
+        return
     if not follow:
         typer.echo(run.logs())
         return
@@ -268,25 +279,31 @@ def compare(
 
 
 @app.command()
-def cancel(name: RunName, target: Target = None) -> None:
+def cancel(name: RunName, output: Format = Output.TEXT, target: Target = None) -> None:
     """Ask a run to stop after the batch in hand."""
     from tunevane import session
 
-    session.get_run(name, target=target).cancel()
+    run = session.get_run(name, target=target)
+    run.cancel()
+    if output is Output.JSON:
+        print_json({"name": run.name, "status": run.status()})
 
 
 @app.command()
-def delete(name: RunName, target: Target = None) -> None:
+def delete(name: RunName, output: Format = Output.TEXT, target: Target = None) -> None:
     """Delete a run that has ended, with its history."""
     from tunevane import session
 
     session.delete_run(name, target=target)
+    if output is Output.JSON:
+        print_json({"name": name})
 
 
 @app.command()
 def pull(
     name: RunName,
     directory: Annotated[Path, typer.Option(help="Where the folder of the run goes.")] = Path("artifacts"),
+    output: Format = Output.TEXT,
     target: Target = None,
 ) -> None:
     """Download the fine-tuned model into a folder."""
@@ -295,4 +312,7 @@ def pull(
 
     with display.transfer("Downloading") as progress:
         folder = session.get_run(name, target=target).save_artifact(directory, progress)
-    typer.echo(str(folder))
+    if output is Output.JSON:
+        print_json({"name": name, "folder": str(folder)})
+    else:
+        typer.echo(str(folder))
