@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2 as wire
-from tunevane.api.type.v1 import component_pb2
-from tunevane.callback.components import component
 from tunevane.callback.evaluation import EvaluationCallback
 from tunevane.client.evaluator import EvaluatorClient, OnProgress
 from tunevane.core import specs
 from tunevane.errors import InvalidRequestError, Problem
+from tunevane.nn.named import named
 from tunevane.storage import datasets
 from tunevane.storage.blobs import BlobStore
 
@@ -130,7 +129,7 @@ def evaluate(
         queries = datasets.write(query_data, store, is_labeled=True)
         index = None if index_data is None else datasets.write(index_data, store, is_labeled=True)
         request = wire.EvaluateRequest(
-            model=describe_model(model, model_options or {}, store), plan=callback.plan(queries, index, seed)
+            model=named(model, model_options or {}, store), plan=callback.plan(queries, index, seed)
         )
         client = EvaluatorClient(evaluator_target(target), store)
         result = client.evaluate(request, timeout_seconds=timeout_seconds, on_progress=on_progress)
@@ -145,23 +144,6 @@ def evaluator_target(target: str | None) -> str:
     from tunevane import local
 
     return local.ensure().evaluator
-
-
-def describe_model(model: str | Path, options: Mapping[str, object], store: BlobStore) -> component_pb2.Component:
-    """States a registered model, or one in a folder, whose files go into the store.
-
-    Raises:
-        InvalidRequestError: There is no such folder, or it holds no model that can be built.
-
-    """
-    path = Path(model).expanduser()
-    if isinstance(model, Path) or os.sep in model or path.is_dir():
-        if not path.is_dir():
-            raise InvalidRequestError([Problem("model", f"there is no folder {path}")])
-        from tunevane.nn.models import folder_bundle
-
-        return component("sentence-transformers", options, {"folder": folder_bundle(path, store)})
-    return component(model, options)
 
 
 def understood(result: wire.EvaluationResult, client: EvaluatorClient) -> Evaluation:

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 
 from tunevane.api.data.v1 import dataset_service_pb2
 from tunevane.api.trainer.v1 import run_pb2, trainer_service_pb2
-from tunevane.api.type.v1 import blob_pb2, component_pb2, evaluation_pb2
+from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
 from tunevane.callback.base import Callback
 from tunevane.callback.components import component, to_component
 from tunevane.client.connection import Connection
@@ -31,6 +31,7 @@ from tunevane.errors import (
     TunevaneError,
 )
 from tunevane.local.listening import ListenedRun, is_listener
+from tunevane.nn.named import named
 from tunevane.rpc.blob_client import Progress
 from tunevane.storage import datasets
 
@@ -154,7 +155,7 @@ def fit(
     rate = {} if learning_rate is None else {"lr": learning_rate}
     optimizer = {**rate, **(optimizer_options or {})}
     spec = run_pb2.RunSpec(
-        model=_model(model, model_options or {}, connection),
+        model=named(model, model_options or {}, connection.store),
         train_data=train,
         callbacks=[to_component(each, attach) for each in remote],
         epochs=_whole(epochs, "epochs"),
@@ -199,22 +200,6 @@ def _checked(callback: Callback, position: int) -> Callback:
     if found:
         raise InvalidRequestError(found)
     return callback
-
-
-def _model(model: str | Path, options: Mapping[str, object], connection: Connection) -> component_pb2.Component:
-    path = Path(model).expanduser()
-    looks_like_a_path = isinstance(model, Path) or os.sep in str(model)
-    if looks_like_a_path or path.is_dir():
-        from tunevane.nn.folders import folder_bundle, from_hub, is_hub_id
-
-        if not path.is_dir():
-            if not is_hub_id(str(model)):
-                raise InvalidRequestError([Problem("model", f"there is no folder {path}")])
-            path = from_hub(str(model))
-        return component("sentence-transformers", options, {"folder": folder_bundle(path, connection.store)})
-    from tunevane.nn.models import with_folders
-
-    return component(str(model), *with_folders(options, connection.store))
 
 
 class _Attacher:
