@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from blake3 import blake3
 
 from tunevane.api.evaluator.v1 import evaluator_service_pb2
-from tunevane.api.type.v1 import blob_pb2, evaluation_pb2
+from tunevane.api.type.v1 import evaluation_pb2
+from tunevane.client.evaluator import refs as refs  # the files that callers send are those that are read
 from tunevane.core import bundles
 from tunevane.core.metrics.registry import resolve
 from tunevane.core.search_settings import parse_all
@@ -100,16 +101,6 @@ def _blend_problems(request: evaluator_service_pb2.EvaluateRequest) -> Iterator[
             yield Problem("blends.alphas", f"must be in [0, 1], not {alpha}")
     if not request.checkpoint.files:
         yield Problem("checkpoint", "is required where mixes are asked for")
-
-
-def refs(request: evaluator_service_pb2.EvaluateRequest) -> list[blob_pb2.BlobRef]:
-    """Lists the blobs that the evaluation reads."""
-    plan = request.plan
-    found = [*bundles.refs(request.checkpoint), *bundles.refs(request.blends.pretrained)]
-    found += [*bundles.refs(plan.query_data), *bundles.refs(plan.index_data)]
-    for name in sorted(request.model.attachments):
-        found.extend(bundles.refs(request.model.attachments[name]))
-    return found
 
 
 def key(request: evaluator_service_pb2.EvaluateRequest) -> str:
